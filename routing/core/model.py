@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 ASSUMED_SIZE_BYTES = 1 << 20
@@ -184,3 +184,11 @@ class Recorded:
 
     recorded: bool
     message: str
+
+
+class SystemStatus(IntEnum):
+    """How well the backends do as a whole; the numbers are the wire's."""
+
+    NORMAL = 0
+    WARNING = 1
+    CRITICAL = 2

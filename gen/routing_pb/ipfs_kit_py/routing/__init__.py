@@ -361,6 +361,11 @@ class SelectBackendRequest(betterproto2.Message):
     When the client asked.
     """
 
+    explain: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Asks for the response's explanation, which costs the server some time.
+    """
+
 
 default_message_pool.register_message(
     "ipfs_kit_py.routing", "SelectBackendRequest", SelectBackendRequest
@@ -441,6 +446,21 @@ class SelectBackendResponse(betterproto2.Message):
     )
     """
     The server's time.
+    """
+
+    explanation: "__google__protobuf__.Struct | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Only where the request asked for it:
+    {weights: {factor: weight in force},
+     probe: whether the choice re-checks a suspended backend,
+     candidates: {backend: {score, factor_scores: {factor: score},
+       expected_ms, success_probability, prior_ms, prior_success,
+       speed_evidence, success_evidence}},
+     ineligible: {backend: why it could not be chosen}}.
+    The evidence shares, in [0, 1), tell how much came from outcomes; the rest
+    is the profile. Candidates are the chosen backend and the alternatives.
     """
 
 
