@@ -1,0 +1,107 @@
+"""What speaks for a backend: one function for each factor, and their table.
+
+A factor looks at one query and one candidate, at nothing else, and answers in
+[0, 1], higher is better. The formulas are the contract's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from routing.core.geography import FARTHEST_KM
+from routing.core.model import Candidate, Query
+
+REFERENCE_LATENCY_MS = 150.0
+REFERENCE_MS_PER_BYTE = 8 / 200e6 * 1e3
+"""The transfer that scores 0.5 on `performance`: 150 ms and then 200 Mbit/s."""
+
+BYTES_PER_GB = 1e9
+REFERENCE_STORAGE_USD_PER_GB_MONTH = 0.023
+REFERENCE_EGRESS_USD_PER_GB = 0.09
+REFERENCE_REQUEST_USD = 0.005 / 1000
+"""The price that scores 0.5 on `cost`: S3 us-east-1, list."""
+
+UNKNOWN_PROXIMITY = 0.5
+UNKNOWN_AFFINITY = 0.5
+"""Where nothing is known, neither for nor against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A row of FACTORS: the function, its default weight, and one line of help."""
+
+    name: str
+    score: Callable[[Query, Candidate], float]
+    weight: float
+    help: str
+
+
+def performance(query: Query, candidate: Candidate) -> float:
+    """How the expected time compares with the reference transfer of the same size."""
+    reference_ms = REFERENCE_LATENCY_MS + query.assumed_bytes * REFERENCE_MS_PER_BYTE
+    return reference_ms / (reference_ms + candidate.estimate.expected_ms)
+
+
+def cost(query: Query, candidate: Candidate) -> float:
+    """How the dollars for this object compare with the same object at the reference price."""
+    gigabytes = query.assumed_bytes / BYTES_PER_GB
+    months, reads = query.retention_months, query.expected_reads
+    backend = candidate.backend
+    reference_usd = REFERENCE_REQUEST_USD + gigabytes * (
+        REFERENCE_STORAGE_USD_PER_GB_MONTH * months + REFERENCE_EGRESS_USD_PER_GB * reads
+    )
+    usd = backend.request_usd_per_1000 / 1000 + gigabytes * (
+        backend.storage_usd_per_gb_month * months + backend.egress_usd_per_gb * reads
+    )
+    # Both may pass the largest float together (a retention of 1e308 months); their
+    # ratio is then lost, and half says "no difference known".
+    return reference_usd / (reference_usd + usd) if reference_usd + usd < float("inf") else 0.5
+
+
+def reliability(query: Query, candidate: Candidate) -> float:  # noqa: ARG001 - a factor takes both
+    """The probability that this operation succeeds."""
+    return candidate.estimate.success_probability
+
+
+def geo_proximity(query: Query, candidate: Candidate) -> float:
+    """Nearness by coordinates, or by the region's name where coordinates are missing."""
+    if candidate.distance_km is not None:
+        return max(0.0, 1.0 - candidate.distance_km / FARTHEST_KM)
+    location = query.location
+    if location is not None and location.region and location.region == candidate.backend.region:
+        return 1.0
+    return UNKNOWN_PROXIMITY
+
+
+def content_affinity(query: Query, candidate: Candidate) -> float:
+    """The profile's word on this MIME type: exact before `type/*` before `*/*`."""
+    affinity = candidate.backend.content_affinity
+    if not affinity:
+        return UNKNOWN_AFFINITY
+    family = query.content_type.partition("/")[0]
+    for pattern in (query.content_type, f"{family}/*", "*/*"):
+        if pattern in affinity:
+            return affinity[pattern]
+    return UNKNOWN_AFFINITY
+
+
+def load(query: Query, candidate: Candidate) -> float:  # noqa: ARG001 - a factor takes both
+    """How much room is left under the backend's own limit."""
+    limit = candidate.backend.max_inflight
+    return 1.0 if limit is None else max(0.0, 1.0 - candidate.inflight / limit)
+
+
+FACTORS: Mapping[str, Factor] = MappingProxyType(
+    {
+        factor.name: factor
+        for factor in (
+            Factor("performance", performance, 0.30, "expected time against 150 ms and 200 Mbit/s"),
+            Factor("cost", cost, 0.20, "dollars for the object against S3 us-east-1 list price"),
+            Factor("reliability", reliability, 0.25, "probability that the operation succeeds"),
+            Factor("geo_proximity", geo_proximity, 0.10, "nearness of the backend to the client"),
+            Factor("content_affinity", content_affinity, 0.10, "how well the backend suits the type"),
+            Factor("load", load, 0.05, "room left under the backend's in-flight limit"),
+        )
+    }
+)
+"""The factors in the order in which every tuple of weights or scores holds them."""

@@ -1,0 +1,117 @@
+"""The backends known; who may serve a query, and why the others may not."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from routing.core.geography import Place, distance_km, place
+from routing.core.model import Backend, Location, Operation, Query
+from routing.errors import InvalidArgument, LimitReached
+
+
+class Registry:
+    """Profiles from the configuration, and neutral ones for names that only clients use.
+
+    Never more than `max_backends`; a name once known stays.
+    """
+
+    def __init__(self, backends: Iterable[Backend], *, discover: bool, max_backends: int) -> None:
+        self._discover = discover
+        self._max_backends = max_backends
+        self._backends: dict[str, Backend] = {}
+        self._places: dict[str, Place] = {}
+        for backend in backends:
+            if backend.id in self._backends:
+                raise InvalidArgument("backends", backend.id, "ids that are unique")
+            self._add(backend)
+
+    def __repr__(self) -> str:
+        discovered = sum(backend.discovered for backend in self._backends.values())
+        return f"Registry(backends={len(self._backends)}, discovered={discovered})"
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """All of them, the configured ones first, in the order in which they became known."""
+        return tuple(self._backends.values())
+
+    def find(self, backend_id: str) -> Backend | None:
+        """The backend of this name, if it is known."""
+        return self._backends.get(backend_id)
+
+    def admit(self, field: str, names: Collection[str]) -> None:
+        """Makes sure that every name is known; none is admitted when one cannot be.
+
+        InvalidArgument where discovery is off, LimitReached where there is no room.
+        """
+        new = [name for name in names if name not in self._backends]
+        if not new:
+            return
+        if not self._discover:
+            raise InvalidArgument(field, new[0], "the id of a configured backend (discovery is off)")
+        new = list(dict.fromkeys(new))
+        if len(self._backends) + len(new) > self._max_backends:
+            raise LimitReached(
+                f"{field}: {new[0]!r} is not known, and the limit of {self._max_backends} backends"
+                f" leaves room for {self._max_backends - len(self._backends)} of {len(new)} new ones"
+            )
+        for name in new:
+            self._add(Backend(id=name, discovered=True))
+
+    def eligible(self, query: Query, holders: Collection[str]) -> tuple[list[Backend], dict[str, str]]:
+        """Who may serve the query, and {candidate: why it may not} for the others.
+
+        `holders` are the backends known to hold the content, of which there may be none.
+        """
+        if query.available_backends:
+            candidates = [self._backends[name] for name in dict.fromkeys(query.available_backends)]
+            holders = ()
+        else:
+            candidates = list(self._backends.values())
+            if query.operation is not Operation.RETRIEVE:
+                holders = ()
+        may: list[Backend] = []
+        why_not: dict[str, str] = {}
+        for backend in candidates:
+            why = _objection(backend, query, holders)
+            if why is None:
+                may.append(backend)
+            else:
+                why_not[backend.id] = why
+        return may, why_not
+
+    def distances_km(self, location: Location | None, backends: Iterable[Backend]) -> list[float | None]:
+        """From the client to each backend; None where either place is not known."""
+        if location is None or location.latitude is None or location.longitude is None:
+            return [None for _ in backends]
+        here = place(location.latitude, location.longitude)
+        places = (self._places.get(backend.id) for backend in backends)
+        return [None if there is None else distance_km(here, there) for there in places]
+
+    def snapshot(self) -> list[str]:
+        """The discovered names; profiles come from the configuration."""
+        return [backend.id for backend in self._backends.values() if backend.discovered]
+
+    def merge(self, names: Iterable[Any]) -> None:
+        """Adds the names that somebody else discovered, as far as there is room."""
+        for name in names:
+            if name not in self._backends and len(self._backends) < self._max_backends:
+                self._add(Backend(id=name, discovered=True))
+
+    def _add(self, backend: Backend) -> None:
+        self._backends[backend.id] = backend
+        if backend.latitude is not None and backend.longitude is not None:
+            self._places[backend.id] = place(backend.latitude, backend.longitude)
+
+
+def _objection(backend: Backend, query: Query, holders: Collection[str]) -> str | None:
+    """Why the backend may not serve the query, or None."""
+    if not backend.enabled:
+        return "disabled"
+    if backend.id in query.exclude_backends:
+        return "excluded by the request"
+    if not query.require_tags <= backend.tags:
+        return f"lacks the tags {', '.join(sorted(query.require_tags - backend.tags))}"
+    if backend.max_object_bytes is not None and query.size_bytes > backend.max_object_bytes:
+        return f"takes objects of at most {backend.max_object_bytes:,} bytes, not {query.size_bytes:,}"
+    if holders and backend.id not in holders:
+        return "is not known to hold the content"
+    return None

@@ -1,0 +1,215 @@
+"""What GetInsights and StreamMetrics say, as plain values; the table SECTIONS."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from routing.core.model import State, SystemStatus
+from routing.core.router import Router
+from routing.core.windows import Cell
+
+DEFAULT_HOURS = 24
+"""The contract's window where none is asked for."""
+
+STATUS_LEAST_OUTCOMES = 10
+STATUS_LIMITS = ((SystemStatus.CRITICAL, 0.7), (SystemStatus.WARNING, 0.9))
+"""The contract's limits of a backend's success rate, the worst first."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Insights:
+    """The fields of a GetInsightsResponse, in the shapes of the contract."""
+
+    factor_weights: Values
+    backend_scores: Values
+    backend_success_rates: Values
+    content_type_distribution: Values
+    backend_usage_stats: Values
+    latency_stats: Values
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFacts:
+    """What only the edge knows about the server."""
+
+    uptime_seconds: float
+    active_streams: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One update: {section: values}, and the status."""
+
+    values: Values
+    status: SystemStatus
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the sections are computed from: the totals are summed once for all of them."""
+
+    router: Router
+    totals: Mapping[str, Cell]
+    scores: Mapping[str, float]
+    system: SystemFacts
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A row of SECTIONS; `default` says whether a client that names none gets it."""
+
+    name: str
+    values: Callable[[View], Values]
+    default: bool
+    help: str
+
+
+def insights(
+    router: Router, *, backend_id: str = "", content_type: str = "", hours: int = 0, now: float
+) -> Insights:
+    """Aggregates over the last hours (0 means 24, at most the retention), narrowed where asked."""
+    hours = hours or DEFAULT_HOURS
+    totals = router.windows.totals(hours, backend_id=backend_id, content_type=content_type, now=now)
+    return Insights(
+        factor_weights=dict(router.weights),
+        backend_scores=dict(router.scores(content_type=content_type, backend_id=backend_id, now=now)),
+        backend_success_rates=_success_rates(totals),
+        content_type_distribution=dict(
+            router.windows.distribution(hours, backend_id=backend_id, content_type=content_type, now=now)
+        ),
+        backend_usage_stats=_usage(totals),
+        latency_stats=_latency(totals),
+    )
+
+
+def metrics(
+    router: Router,
+    *,
+    sections: tuple[str, ...],
+    include_backends: bool,
+    include_content_types: bool,
+    system: SystemFacts,
+    now: float,
+) -> Metrics:
+    """One update with these sections (names in SECTIONS; none means the default ones)."""
+    view = View(
+        router,
+        totals=router.windows.totals(DEFAULT_HOURS, now=now),
+        scores=router.scores(now=now),
+        system=system,
+        now=now,
+    )
+    names = [*(sections or DEFAULT_SECTIONS)]
+    if include_content_types and "content_distribution" not in names:
+        names.append("content_distribution")
+    values: Values = {name: SECTIONS[name].values(view) for name in names}
+    if include_backends:
+        values["backends"] = _backends(view)
+    return Metrics(values, status(router, now=now))
+
+
+def status(router: Router, *, now: float) -> SystemStatus:
+    """How the worst backend with at least 10 outcomes did in the last five minutes."""
+    rates = [
+        rate.successes / rate.outcomes
+        for rate in router.recent.rates(now=now).values()
+        if rate.outcomes >= STATUS_LEAST_OUTCOMES
+    ]
+    for verdict, limit in STATUS_LIMITS:
+        if any(rate < limit for rate in rates):
+            return verdict
+    return SystemStatus.NORMAL
+
+
+def _success_rates(totals: Mapping[str, Cell]) -> Values:
+    return {name: cell.successes / cell.outcomes for name, cell in sorted(totals.items()) if cell.outcomes}
+
+
+def _usage(totals: Mapping[str, Cell]) -> Values:
+    return {
+        name: {
+            "request_count": cell.decisions,
+            "total_size": cell.bytes_total,
+            "avg_content_size": cell.bytes_total / cell.decisions if cell.decisions else 0,
+            "outcome_count": cell.outcomes,
+            "success_count": cell.successes,
+            "failure_count": cell.outcomes - cell.successes,
+        }
+        for name, cell in sorted(totals.items())
+    }
+
+
+def _latency(totals: Mapping[str, Cell]) -> Values:
+    stats = {}
+    for name, cell in sorted(totals.items()):
+        durations = cell.durations
+        if durations is not None and durations.count:
+            p50_ms, p90_ms, p99_ms = durations.quantiles((0.5, 0.9, 0.99))
+            stats[name] = {
+                "count": durations.count,
+                "min_ms": durations.min_ms,
+                "max_ms": durations.max_ms,
+                "avg_ms": durations.mean_ms,
+                "p50_ms": p50_ms,
+                "p90_ms": p90_ms,
+                "p99_ms": p99_ms,
+            }
+    return stats
+
+
+def _system(view: View) -> Values:
+    uptime_seconds = view.system.uptime_seconds
+    return {
+        "uptime_seconds": uptime_seconds,
+        "decisions_total": view.router.decisions_total,
+        "outcomes_total": view.router.outcomes_total,
+        "decisions_per_second": view.router.recent.decisions_per_second(
+            now=view.now, uptime_seconds=uptime_seconds
+        ),
+        "active_streams": view.system.active_streams,
+        "version": view.system.version,
+    }
+
+
+def _backends(view: View) -> Values:
+    """Every backend; what is not known yet is None."""
+    rows: Values = {}
+    for backend in sorted(view.router.backends, key=lambda backend: backend.id):
+        cell = view.totals.get(backend.id) or Cell()
+        state: State = view.router.state(backend.id)
+        rows[backend.id] = {
+            "score": view.scores.get(backend.id),
+            "success_rate": cell.successes / cell.outcomes if cell.outcomes else None,
+            "latency_ms": cell.durations.quantile(0.5) if cell.durations else None,
+            "state": state.value,
+            "decisions": cell.decisions,
+            "outcomes": cell.outcomes,
+        }
+    return rows
+
+
+def _distribution(view: View) -> Values:
+    return dict(view.router.windows.distribution(DEFAULT_HOURS, now=view.now))
+
+
+SECTIONS: Mapping[str, Section] = MappingProxyType(
+    {
+        section.name: section
+        for section in (
+            Section("factor_weights", lambda view: dict(view.router.weights), True, "default weights"),
+            Section("backend_scores", lambda view: dict(view.scores), True, "default scores now"),
+            Section("success_rates", lambda view: _success_rates(view.totals), True, "last 24 hours"),
+            Section("latency_stats", lambda view: _latency(view.totals), True, "last 24 hours"),
+            Section("content_distribution", _distribution, False, "decisions by type, last 24 hours"),
+            Section("usage_stats", lambda view: _usage(view.totals), False, "last 24 hours"),
+            Section("system", _system, True, "uptime, totals, rate, version"),
+        )
+    }
+)
+
+DEFAULT_SECTIONS = tuple(section.name for section in SECTIONS.values() if section.default)

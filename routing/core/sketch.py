@@ -1,0 +1,119 @@
+"""Quantiles of durations in little, mergeable memory.
+
+DDSketch (Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch
+with relative-error guarantees", VLDB 2019): values are counted in bins whose edges
+grow by a constant ratio γ, so that any value in a bin is within a relative error of
+the bin's middle. Bins are counts, so merging is addition.
+"""
+
+import math
+from collections.abc import Iterable
+
+RELATIVE_ERROR = 0.01
+"""Half of the 2 % that the contract allows, so that interpolating between two
+neighbours stays within it. Halving it again would double the bins."""
+
+_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_INVERSE_LOG_GAMMA = 1 / math.log(_GAMMA)
+_MIDDLE = 2 / (1 + _GAMMA)
+"""A bin covers (γ^(i−1), γ^i]; γ^i × this is within RELATIVE_ERROR of all of it."""
+
+
+class Sketch:
+    """Counts, sum and extremes of positive whole milliseconds.
+
+    A wire duration is an int32, so there are at most 1,076 bins.
+
+    >>> sketch = Sketch()
+    >>> for duration_ms in range(1, 1001):
+    ...     sketch.add(duration_ms)
+    >>> round(sketch.quantile(0.5)), sketch.count, sketch.max_ms
+    (499, 1000, 1000)
+    """
+
+    __slots__ = ("bins", "count", "max_ms", "min_ms", "sum_ms")
+
+    def __init__(self) -> None:
+        self.bins: dict[int, int] = {}
+        self.count = 0
+        self.sum_ms = 0
+        self.min_ms = 0
+        self.max_ms = 0
+
+    def __repr__(self) -> str:
+        return f"Sketch(count={self.count}, min_ms={self.min_ms}, max_ms={self.max_ms})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sketch) and self.as_row() == other.as_row()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes with every value
+
+    def add(self, duration_ms: int) -> None:
+        """Counts one duration of at least 1 ms."""
+        index = math.ceil(math.log(duration_ms) * _INVERSE_LOG_GAMMA)
+        self.bins[index] = self.bins.get(index, 0) + 1
+        self._widen(1, duration_ms, duration_ms, duration_ms)
+
+    def merge(self, other: "Sketch") -> None:
+        """Counts all that the other has counted."""
+        if not other.count:
+            return
+        bins = self.bins
+        for index, count in other.bins.items():
+            bins[index] = bins.get(index, 0) + count
+        self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
+
+    def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
+        self.min_ms = min(self.min_ms, min_ms) if self.count else min_ms
+        self.max_ms = max(self.max_ms, max_ms)
+        self.count += count
+        self.sum_ms += sum_ms
+
+    @property
+    def mean_ms(self) -> float:
+        """The exact mean; there must be a value."""
+        return self.sum_ms / self.count
+
+    def quantile(self, q: float) -> float:
+        """The value below which a share `q` in [0, 1] lies, within 2 %; there must be a value."""
+        return self.quantiles((q,))[0]
+
+    def quantiles(self, shares: Iterable[float]) -> list[float]:
+        """The quantiles at these shares, each in one pass over the bins.
+
+        Between two neighbouring ranks it interpolates, as `statistics.quantiles`
+        with method "inclusive" does. The extremes are exact.
+        """
+        ordered = sorted(self.bins.items())
+        answers = []
+        for share in shares:
+            rank = share * (self.count - 1)
+            low = math.floor(rank)
+            below = self._value_at(ordered, low)
+            above = self._value_at(ordered, low + 1) if rank > low else below
+            answers.append(below + (above - below) * (rank - low))
+        return answers
+
+    def _value_at(self, ordered: list[tuple[int, int]], rank: int) -> float:
+        seen = 0
+        for index, count in ordered:
+            seen += count
+            if seen > rank:
+                value = _GAMMA**index * _MIDDLE
+                return min(max(value, self.min_ms), self.max_ms)
+        return float(self.max_ms)
+
+    def as_row(self) -> list[int]:
+        """All of it as whole numbers: count, sum, extremes, then index and count of each bin."""
+        row = [self.count, self.sum_ms, self.min_ms, self.max_ms]
+        for index, count in sorted(self.bins.items()):
+            row += (index, count)
+        return row
+
+    @classmethod
+    def from_row(cls, row: list[int]) -> "Sketch":
+        """The sketch that `as_row` wrote."""
+        sketch = cls()
+        sketch.count, sketch.sum_ms, sketch.min_ms, sketch.max_ms = row[:4]
+        sketch.bins = dict(zip(row[4::2], row[5::2], strict=True))
+        return sketch
