@@ -1,0 +1,110 @@
+"""What people type, as values: sizes, moments, targets, names of sections."""
+
+import re
+import warnings
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
+from decimal import Decimal
+
+_UNIT_BYTES = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtp", 1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", 1)},
+}
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", re.ASCII)
+_UNIX_SECONDS = re.compile(r"\d{9,11}(\.\d+)?", re.ASCII)
+"""Nine digits and more are no date that anybody writes; up to eleven, until the year 5138."""
+
+_MAX_SIZE_BYTES = (1 << 63) - 1
+_MAX_PORT = 65535
+
+
+def text(given: str) -> str:
+    """Text that can be sent: the bytes of an argument that are no UTF-8 cannot."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ArgumentTypeError(f"{given!a} is not UTF-8") from None
+    return given
+
+
+def size(given: str) -> int:
+    """Bytes from a number with or without a unit.
+
+    >>> size("1500"), size("10MB"), size("4GiB"), size("1.5 kB")
+    (1500, 10000000, 4294967296, 1500)
+    """
+    match = _SIZE.fullmatch(given.strip().lower())
+    if match is None or match[2] not in _UNIT_BYTES:
+        raise ArgumentTypeError(
+            f"{given!r} is no size; expected bytes, or a number with kB, MB, GB, TB, PB (1,000s) "
+            "or KiB, MiB, GiB, TiB, PiB (1,024s)"
+        )
+    size_bytes = Decimal(match[1]) * _UNIT_BYTES[match[2]]
+    if size_bytes > _MAX_SIZE_BYTES:
+        raise ArgumentTypeError(f"{given!r} is too large; expected at most {_MAX_SIZE_BYTES} bytes")
+    return int(size_bytes)
+
+
+def moment(given: str) -> datetime:
+    """A point in time from any usual way to write one; UTC where no zone is given.
+
+    >>> moment("2026-03-01 12:00+02:00").isoformat()
+    '2026-03-01T10:00:00+00:00'
+    >>> moment("1 March 2026, 10am") == moment("1772359200")
+    True
+    """
+    from dateutil.parser import ParserError, UnknownTimezoneWarning, parse
+
+    try:
+        if _UNIX_SECONDS.fullmatch(given):
+            return datetime.fromtimestamp(float(given), UTC)
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UnknownTimezoneWarning)  # it would go on with the zone left out
+            parsed = parse(given, default=midnight)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ParserError, UnknownTimezoneWarning, OverflowError, ValueError):
+        raise ArgumentTypeError(
+            f"{given!r} is no time; expected for example 2026-03-01T12:00:00Z, '1 March 2026 12:00 +02:00', "
+            "10:30 (today, UTC) or Unix seconds"
+        ) from None
+
+
+def port(given: str) -> int:
+    """A TCP port that something can listen on."""
+    if given.isascii() and given.isdigit() and 1 <= int(given) <= _MAX_PORT:
+        return int(given)
+    raise ArgumentTypeError(f"{given!r} is no port; expected 1 to {_MAX_PORT}")
+
+
+def target(given: str) -> tuple[str, int]:
+    """Host and port.
+
+    >>> target("router.example:50051"), target("[::1]:50051")
+    (('router.example', 50051), ('::1', 50051))
+    """
+    host, colon, digits = given.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not colon or not host:
+        raise ArgumentTypeError(f"{given!r} is no target; expected HOST:PORT")
+    return host, port(digits)
+
+
+def seconds(given: str) -> float:
+    """A time to wait, more than nothing and finite."""
+    try:
+        value = float(given)
+    except ValueError:
+        value = 0.0
+    if 0 < value < float("inf"):
+        return value
+    raise ArgumentTypeError(f"{given!r} is no time to wait; expected seconds, more than 0")
+
+
+def whole(given: str) -> int:
+    """A whole number that is not negative and fits the wire's int32."""
+    if given.isascii() and given.isdigit() and len(given) <= 10 and int(given) < 1 << 31:
+        return int(given)
+    raise ArgumentTypeError(f"{given!r} is no count; expected a whole number from 0 to {(1 << 31) - 1}")

@@ -1,0 +1,109 @@
+"""Tables: what a command has to say in rows, written plainly or with rich."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+TONES: Mapping[str, str] = {
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+    "strong": "bold",
+    "dim": "dim",
+}
+"""What a cell means → how rich shows it. Plain tables show the text alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One text of a table, and what it means (a key of TONES, or empty)."""
+
+    text: str
+    tone: str = ""
+
+
+Row = tuple[str | Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A column whose name starts with ">" is aligned to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def cells(self) -> Iterator[tuple[Cell, ...]]:
+        """The rows, every text of them safe to print."""
+        for row in self.rows:
+            cells = (each if isinstance(each, Cell) else Cell(each) for each in row)
+            yield tuple(Cell(printable(each.text), each.tone) for each in cells)
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would obey (escapes, line ends) spelled out.
+
+    >>> print(printable("s3" + chr(27) + "[2J"))
+    s3\\x1b[2J
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def plain(table: Table) -> str:
+    """The table as aligned text, two spaces between columns, no space at a line's end.
+
+    >>> print(plain(Table("sizes", ("name", ">bytes"), (("a", "12"), ("total", "1,204")))))
+    sizes
+    name   bytes
+    a         12
+    total  1,204
+    """
+    header = tuple(column.removeprefix(">") for column in table.columns)
+    lines = [header, *(tuple(cell.text for cell in row) for row in table.cells())]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    right = [column.startswith(">") for column in table.columns]
+    body = [_line(line, widths, right) for line in lines]
+    return "\n".join([table.title, *body] if table.title else body)
+
+
+def _line(texts: Sequence[str], widths: Iterable[int], right: Iterable[bool]) -> str:
+    return "  ".join(map(_aligned, texts, widths, right)).rstrip()
+
+
+def _aligned(text: str, width: int, right: bool) -> str:
+    padding = " " * (width - _width(text))
+    return padding + text if right else text + padding
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal the text takes: East Asian wide characters take two."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def pretty(table: Table) -> "RichTable":
+    """The table for rich's console."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(
+        title=table.title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in table.columns:
+        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        shown.add_column(column.removeprefix(">"), justify=side, overflow="fold")
+    for row in table.cells():
+        # Text, not str: rich would read "[...]" in a backend's name as markup.
+        shown.add_row(*(Text(cell.text, style=TONES.get(cell.tone, "")) for cell in row))
+    return shown

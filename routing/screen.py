@@ -1,0 +1,152 @@
+"""Where a command's output goes: tables for people, JSON for scripts, errors, a spinner."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.util import find_spec
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, TextIO
+
+from routing.display import Table, plain, pretty, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SPINNER_AFTER_S = 1.0
+"""Shorter waits show nothing: a flicker is more noise than news."""
+
+_SPINNER_FRAME_S = 0.1
+_PIPED_WIDTH = 120
+"""Columns of a forced-colour output that is no terminal: every table of ours fits."""
+
+Block = str | Table
+View = Callable[[Mapping[str, Any]], tuple[Block, ...]]
+
+
+class Screen:
+    """The two streams of a command, and how much they can show.
+
+    Tables are drawn by rich where it is installed and somebody looks (a terminal, or
+    FORCE_COLOR); NO_COLOR leaves them without any escape sequence.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, environment: Mapping[str, str]) -> None:
+        self.out = out
+        self.err = err
+        self.as_json = False
+        self._environment = environment
+        self._terminal = out.isatty() and environment.get("TERM") != "dumb"
+        wanted = self._terminal or bool(environment.get("FORCE_COLOR"))
+        self._pretty = wanted and find_spec("rich") is not None
+
+    def line(self, text: str = "") -> None:
+        """One line of result, out at once: whoever reads a pipe wants it now, not with the next 8 KiB."""
+        self.out.write(f"{text}\n")
+        self.out.flush()
+
+    def complain(self, text: str) -> None:
+        """One line about what went wrong."""
+        self.err.write(f"routing: {printable(text)}\n")
+
+    def answer(self, values: object, *blocks: Block) -> None:
+        """The whole result: `values` with --json, the blocks for people."""
+        if self.as_json:
+            self.line(json.dumps(values, indent=2, default=_jsonable))
+        else:
+            self._show(blocks)
+
+    @contextmanager
+    def updates(self, view: View) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Hands out a function that shows one update after the other.
+
+        A terminal shows the newest in place; anything else gets each below the last,
+        with --json as one line.
+        """
+        if self._pretty and self._terminal and not self.as_json:
+            yield from self._in_place(view)
+        else:
+            yield lambda values: self._below(values, view)
+
+    @contextmanager
+    def working(self, label: str, *, after_s: float = _SPINNER_AFTER_S) -> Iterator[None]:
+        """Turns a spinner on the error stream while the block takes longer than `after_s`."""
+        if not self.err.isatty() or self._environment.get("TERM") == "dumb":
+            yield
+            return
+        done = threading.Event()
+        spinner = threading.Thread(target=self._spin, args=(label, done, after_s), daemon=True)
+        spinner.start()
+        try:
+            yield
+        finally:
+            done.set()
+            spinner.join()
+
+    def _spin(self, label: str, done: threading.Event, after_s: float) -> None:
+        if done.wait(after_s):
+            return
+        for frame in cycle("|/-\\"):
+            self.err.write(f"\r{frame} {label}")
+            self.err.flush()
+            if done.wait(_SPINNER_FRAME_S):
+                break
+        self.err.write("\r" + " " * (len(label) + 2) + "\r")
+        self.err.flush()
+
+    def _show(self, blocks: tuple[Block, ...]) -> None:
+        if not self._pretty:
+            self.line(
+                "\n\n".join(plain(each) if isinstance(each, Table) else printable(each) for each in blocks)
+            )
+            return
+        console = self._console()
+        for each in blocks:
+            console.print(
+                pretty(each) if isinstance(each, Table) else printable(each), markup=False, highlight=False
+            )
+
+    def _below(self, values: Mapping[str, Any], view: View) -> None:
+        if self.as_json:
+            self.line(json.dumps(values, default=_jsonable))
+        else:
+            self._show(view(values))
+            self.line()
+
+    def _in_place(self, view: View) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=self._console(), auto_refresh=False) as live:
+            yield lambda values: live.update(
+                Group(
+                    *(
+                        pretty(each) if isinstance(each, Table) else Text(printable(each))
+                        for each in view(values)
+                    )
+                ),
+                refresh=True,
+            )
+
+    def _console(self) -> "Console":
+        from rich.console import Console
+
+        sized = self._terminal or "COLUMNS" in self._environment
+        return Console(
+            file=self.out,
+            force_terminal=True,
+            color_system=None if self._environment.get("NO_COLOR") else "auto",
+            width=None if sized else _PIPED_WIDTH,
+        )
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")

@@ -1,0 +1,222 @@
+"""What a server answered, as tables for people; each view takes the plain values that --json prints."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from routing.cells import MISSING, Values, cell, count_text, duration_text, grid, score_text, share_text
+from routing.display import Cell, Row, Table
+from routing.screen import Block
+
+_NONE: Values = MappingProxyType({})
+
+MOST_SHARES = 4
+"""Backends named per content type; a line with all of twenty is read by nobody."""
+
+_ESTIMATES = MappingProxyType(
+    {
+        "expected_ms": ">expected",
+        "prior_ms": ">by profile",
+        "speed_evidence": ">learned",
+        "success_probability": ">success",
+        "prior_success": ">by profile",
+        "success_evidence": ">learned",
+    }
+)
+_INSIGHTS = MappingProxyType(
+    {
+        "score": ">score",
+        "success_rate": ">success",
+        "request_count": ">decisions",
+        "outcome_count": ">outcomes",
+        "failure_count": ">failed",
+        "total_size": ">volume",
+        "avg_content_size": ">avg size",
+        "p50_ms": ">p50",
+        "p90_ms": ">p90",
+        "p99_ms": ">p99",
+    }
+)
+_USAGE = MappingProxyType({key: _INSIGHTS[key] for key in _INSIGHTS if key.endswith(("_count", "_size"))})
+_LATENCY = MappingProxyType(
+    {
+        "count": ">measured",
+        "min_ms": ">min",
+        "avg_ms": ">avg",
+        "p50_ms": ">p50",
+        "p90_ms": ">p90",
+        "p99_ms": ">p99",
+        "max_ms": ">max",
+    }
+)
+_LIVE = MappingProxyType(
+    {
+        "state": "state",
+        "score": ">score",
+        "success_rate": ">success",
+        "latency_ms": ">latency",
+        "decisions": ">decisions",
+        "outcomes": ">outcomes",
+    }
+)
+_PROFILES = MappingProxyType(
+    {
+        "region": "region",
+        "storage_usd_per_gb_month": ">storage $",
+        "egress_usd_per_gb": ">egress $",
+        "request_usd_per_1000": ">requests $",
+        "latency_ms": ">latency",
+        "throughput_mbps": ">Mbit/s",
+        "success_rate": ">success",
+        "max_object_bytes": ">largest",
+        "max_inflight": ">in flight",
+        "tags": "tags",
+    }
+)
+"""The columns of each table: a value's key → its heading."""
+
+
+def decision_view(values: Values) -> tuple[Block, ...]:
+    """The choice, its factors, and the candidates side by side.
+
+    A server that sends no explanation leaves the factors' scores and the alternatives' alone.
+    """
+    explanation: Values = values.get("explanation") or _NONE
+    heading = f"{values['backend_id']}  score {score_text(values['score'])}"
+    if values.get("request_id"):
+        heading += f"  request {values['request_id']}"
+    if explanation.get("probe"):
+        heading += "  (a probe: suspended for its failures, and tried again)"
+    return (heading, *_decision_tables(values, explanation))
+
+
+def _decision_tables(values: Values, explanation: Values) -> Iterable[Table]:
+    weights: Values = explanation.get("weights") or _NONE
+    candidates: Mapping[str, Values] = explanation.get("candidates") or _NONE
+    yield _factors(values, weights)
+    if candidates:
+        yield _contributions(candidates, weights)
+        yield grid("what each is expected to do", "backend", candidates, _ESTIMATES)
+    elif values["alternatives"]:
+        rows = ((each["backend_id"], score_text(each["score"])) for each in values["alternatives"])
+        yield Table("alternatives", ("backend", ">score"), tuple(rows))
+    if explanation.get("ineligible"):
+        yield Table("not eligible", ("backend", "why"), tuple(explanation["ineligible"].items()))
+
+
+def _factors(values: Values, weights: Values) -> Table:
+    scores: Values = values["factor_scores"]
+    if not weights:
+        return _flat("why", "factor", "score", scores)
+    rows = [
+        (name, score_text(score), score_text(weights[name]), score_text(score * weights[name]))
+        for name, score in scores.items()
+    ]
+    sums = score_text(sum(weights.values())), Cell(score_text(values["score"]), "strong")
+    return Table(
+        "why", ("factor", ">score", ">weight", ">contribution"), (*rows, (Cell("sum", "strong"), "", *sums))
+    )
+
+
+def _contributions(candidates: Mapping[str, Values], weights: Values) -> Table:
+    rows: tuple[Row, ...] = tuple(
+        (
+            name,
+            Cell(score_text(each["score"]), "strong"),
+            *(score_text(each["factor_scores"][factor] * weight) for factor, weight in weights.items()),
+        )
+        for name, each in candidates.items()
+    )
+    headings = ("backend", ">score", *(f">{factor}" for factor in weights))
+    return Table("contributions to the score", headings, rows)
+
+
+def insights_view(values: Values) -> tuple[Block, ...]:
+    """The backends, the weights, and which types went where."""
+    flat = {"score": values["backend_scores"], "success_rate": values["backend_success_rates"]}
+    nested: tuple[Mapping[str, Values], ...] = (values["backend_usage_stats"], values["latency_stats"])
+    names = dict.fromkeys(name for part in (*flat.values(), *nested) for name in part)
+    rows = {
+        name: {key: part.get(name) for key, part in flat.items()}
+        | {key: value for part in nested for key, value in part.get(name, _NONE).items()}
+        for name in names
+    }
+    return (
+        grid("backends", "backend", rows, _INSIGHTS),
+        _flat("default weights", "factor", "weight", values["factor_weights"]),
+        *_distribution(values["content_type_distribution"]),
+    )
+
+
+def _flat(title: str, first: str, key: str, values: Values) -> Table:
+    return grid(title, first, {name: {key: value} for name, value in values.items()}, {key: f">{key}"})
+
+
+def _distribution(types: Mapping[str, Values]) -> Iterable[Table]:
+    if types:
+        rows = tuple(
+            (name or "(none)", count_text(sum(counts.values())), _shares(counts))
+            for name, counts in types.items()
+        )
+        yield Table("content types", ("type", ">decisions", "went to"), rows)
+
+
+def _shares(counts: Values) -> str:
+    total = sum(counts.values()) or 1
+    best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{name} {share_text(count / total)}" for name, count in best[:MOST_SHARES]]
+    rest = len(best) - len(named)
+    return ", ".join([*named, f"{rest} more"] if rest else named)
+
+
+SECTION_VIEWS: Mapping[str, Callable[[Mapping[str, Values]], Iterable[Table]]] = MappingProxyType(
+    {
+        "backends": lambda rows: [grid("backends", "backend", rows, _LIVE)],
+        "factor_weights": lambda values: [_flat("default weights", "factor", "weight", values)],
+        "backend_scores": lambda values: [_flat("scores", "backend", "score", values)],
+        "success_rates": lambda values: [_flat("success", "backend", "success_rate", values)],
+        "latency_stats": lambda rows: [grid("latency", "backend", rows, _LATENCY)],
+        "usage_stats": lambda rows: [grid("usage", "backend", rows, _USAGE)],
+        "content_distribution": _distribution,
+    }
+)
+"""How each section of an update is drawn; `system` is the heading, not a table."""
+
+
+def update_view(values: Values) -> tuple[Block, ...]:
+    """One update of StreamMetrics: the heading, then its sections."""
+    metrics: Values = values["metrics"]
+    sections = [(view, metrics[name]) for name, view in SECTION_VIEWS.items() if metrics.get(name)]
+    tables = (table for view, rows in sections for table in view(rows))
+    return (_heading(values, metrics.get("system") or _NONE), *tables)
+
+
+def _heading(values: Values, system: Values) -> str:
+    said = [f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC", values["status"]]
+    if system:
+        said += [
+            f"up {duration_text(system['uptime_seconds'] * 1000)}",
+            f"{system['decisions_total']:,.0f} decisions ({system['decisions_per_second']:,.1f}/s)",
+            f"{system['outcomes_total']:,.0f} outcomes",
+            f"{system['active_streams']:,.0f} watching",
+            f"version {system['version']}",
+        ]
+    return "  ".join(said)
+
+
+def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
+    """The profiles; prices are per GB and month, per GB read and per 1,000 requests."""
+    rows: tuple[Row, ...] = tuple(
+        (
+            Cell(each["id"], "" if each["enabled"] else "dim"),
+            *(_profile_cell(key, each[key]) for key in _PROFILES),
+        )
+        for each in backends
+    )
+    disabled = [each["id"] for each in backends if not each["enabled"]]
+    said = f"{len(backends)} backends" + (f", disabled: {', '.join(disabled)}" if disabled else "")
+    return (Table("", ("backend", *_PROFILES.values()), rows), said)
+
+
+def _profile_cell(key: str, value: object) -> str:
+    text = ", ".join(sorted(value)) if isinstance(value, frozenset) else cell(key, value).text
+    return text or MISSING
