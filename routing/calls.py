@@ -1,0 +1,197 @@
+"""What surrounds every call: the drain, limits, errors as statuses, counts, the log.
+
+In this order: is the server draining; the request's bytes, bounded before they are
+read; the message; the servable's own method; the response; and whatever went wrong
+becomes one status. It wraps any generated servable, under grpclib's server and under
+its in-memory channel alike.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from grpclib.const import Handler, Status
+from grpclib.encoding.base import CodecBase
+from grpclib.server import Stream
+from h2.exceptions import StreamClosedError
+
+from routing.errors import Draining
+from routing.exchange import Exchange
+from routing.statuses import verdict
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 4 << 20
+"""The contract's limit for one request."""
+
+_DRAINING = "the server is draining; call another one"
+
+
+class Servable(Protocol):
+    """What grpclib serves: handlers by method path."""
+
+    def __mapping__(self) -> Mapping[str, Handler]: ...
+
+
+class Wrapped:
+    """A servable whose every call is surrounded."""
+
+    def __init__(self, mapping: dict[str, Handler]) -> None:
+        self._mapping = mapping
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return self._mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of a servable: what it takes, what it gives, and whether to the end."""
+
+    path: str
+    function: Callable[[Any], Any]
+    request_type: type
+    reply_type: type
+    takes_many: bool
+    gives_many: bool
+    even_draining: bool
+
+
+class Calls:
+    """The calls of one server: wraps its servables and knows what goes on in them.
+
+    State: how many calls are open, the tasks of the open streams (both fall as calls
+    end), counts by method and status (bounded by what is served), and the last message
+    of a stream with its bytes.
+    """
+
+    def __init__(self, codec: CodecBase, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._codec = codec
+        self._max_message_bytes = max_message_bytes
+        self._draining = False
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._last_sent: tuple[Any, bytes] = (None, b"")
+
+    def __repr__(self) -> str:
+        return f"<Calls open={self._open} streams={len(self._streams)} draining={self._draining}>"
+
+    @property
+    def open(self) -> int:
+        """Calls that have begun and not ended."""
+        return self._open
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Ended calls by (method path, status name)."""
+        return self._counts
+
+    def wrap(self, servable: Servable, *, even_draining: bool = False) -> Wrapped:
+        """The same methods, surrounded. `even_draining` lets unary calls in to the end:
+        health has something to say until then."""
+        mapping = {}
+        for path, handler in servable.__mapping__().items():
+            takes_many, gives_many = handler.cardinality.value
+            method = Method(
+                path=path,
+                function=getattr(servable, snake_case(path.rpartition("/")[2])),
+                request_type=handler.request_type,
+                reply_type=handler.reply_type,
+                takes_many=takes_many,
+                gives_many=gives_many,
+                even_draining=even_draining and not gives_many,
+            )
+            mapping[path] = handler._replace(func=partial(self._surround, method))
+        return Wrapped(mapping)
+
+    async def drain(self) -> None:
+        """Refuses new calls and ends open streams with UNAVAILABLE; open unary calls go on."""
+        self._draining = True
+        # One turn of the loop for streams that were just woken to say a last thing: a
+        # health watch, that nothing is served any more.
+        await asyncio.sleep(0)
+        for task in self._streams:
+            task.cancel()
+
+    async def wait_idle(self) -> None:
+        """Returns when no call is open."""
+        await self._idle.wait()
+
+    async def _surround(self, method: Method, stream: Stream[Any, Any]) -> None:
+        started = time.perf_counter()
+        exchange = Exchange(stream, self._codec, self._max_message_bytes)
+        self._open += 1
+        self._idle.clear()
+        status, message = Status.OK, ""
+        try:
+            if self._draining and not method.even_draining:
+                raise Draining(_DRAINING)
+            await (self._answer_many if method.gives_many else self._answer_one)(method, exchange)
+        except asyncio.CancelledError:
+            status, message = exchange.cancelled_by(draining=self._draining), _DRAINING
+            if status is not Status.UNAVAILABLE:
+                raise  # grpclib knows what to say, if there is anybody to say it to
+            await exchange.refuse(status, message)
+        except StreamClosedError:
+            status = Status.CANCELLED
+            exchange.abandon()
+        except Exception as error:
+            status, message = verdict(error)
+            if status is Status.INTERNAL:
+                log.exception("call failed method=%s", method.path)
+            await exchange.refuse(status, message)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+            self._counts[method.path, status.name] += 1
+            if log.isEnabledFor(logging.DEBUG):
+                ms = (time.perf_counter() - started) * 1e3
+                said = "call ended method=%s status=%s ms=%.3f peer=%s"
+                log.debug(said, method.path, status.name, ms, exchange.peer)
+
+    async def _answer_one(self, method: Method, exchange: Exchange) -> None:
+        request = await exchange.only_message(method.request_type)
+        response = await method.function(request)
+        await exchange.send(exchange.encode(response, method.reply_type))
+
+    async def _answer_many(self, method: Method, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            if method.takes_many:
+                request: Any = exchange.messages(method.request_type)
+            else:
+                request = await exchange.only_message(method.request_type)
+            # Closed here, whatever happens: a generator left suspended would keep what
+            # it holds until the garbage collector comes by.
+            async with aclosing(method.function(request)) as responses:
+                async for response in responses:
+                    await exchange.send(self._encoded(response, method, exchange))
+        finally:
+            self._streams.discard(task)
+
+    def _encoded(self, response: Any, method: Method, exchange: Exchange) -> bytes:
+        """The response's bytes, made once where one object goes to many listeners in a row."""
+        if response is not self._last_sent[0]:
+            self._last_sent = response, exchange.encode(response, method.reply_type)
+        return self._last_sent[1]
+
+
+def snake_case(name: str) -> str:
+    """The Python name of a method.
+
+    >>> snake_case("ServerReflectionInfo")
+    'server_reflection_info'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

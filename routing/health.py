@@ -1,0 +1,76 @@
+"""grpc.health.v1: whether the server takes calls, asked once or watched."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from routing_pb.grpc.health.v1 import (
+    HealthBase,
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+    HealthListResponse,
+)
+from routing_pb.grpc.health.v1 import (
+    HealthCheckResponseServingStatus as ServingStatus,
+)
+
+from routing.errors import LimitReached, NotServed, listed, shown
+
+MAX_WATCHERS = 1024
+"""Load balancers watch once per connection. More than this is somebody's leak, and each
+one holds a call open for good."""
+
+
+class Health(HealthBase):
+    """The health of the named services, and of the server as a whole under the empty name.
+
+    All share one state: this server serves everything or nothing.
+    """
+
+    def __init__(self, services: Iterable[str], *, max_watchers: int = MAX_WATCHERS) -> None:
+        self._names = ("", *sorted(services))
+        self._max_watchers = max_watchers
+        self._watchers = 0
+        self._serving = True
+        # Set once, at the next change, and then replaced: whoever waits on it is woken.
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Health serving={self._serving} watchers={self._watchers}>"
+
+    def set_serving(self, serving: bool) -> None:
+        """Tells everybody who asks from now on, and those who watch now."""
+        if serving != self._serving:
+            self._serving = serving
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def check(self, message: HealthCheckRequest) -> HealthCheckResponse:
+        if message.service not in self._names:
+            served = listed(name for name in self._names if name)
+            raise NotServed(f"service: {shown(message.service)} is not served; served are {served}")
+        return HealthCheckResponse(self._status(message.service))
+
+    async def list(self, message: HealthListRequest) -> HealthListResponse:  # noqa: ARG002 - it says nothing
+        return HealthListResponse({name: HealthCheckResponse(self._status(name)) for name in self._names})
+
+    async def watch(self, message: HealthCheckRequest) -> AsyncIterator[HealthCheckResponse]:
+        if self._watchers >= self._max_watchers:
+            raise LimitReached(f"{self._max_watchers:,} health watchers already; no more are taken")
+        self._watchers += 1
+        told = None
+        try:
+            while True:
+                # Taken before the yield: a change while a slow client reads is not missed.
+                changed, status = self._changed, self._status(message.service)
+                if status != told:
+                    told = status
+                    yield HealthCheckResponse(status)
+                await changed.wait()
+        finally:
+            self._watchers -= 1
+
+    def _status(self, service: str) -> ServingStatus:
+        if service not in self._names:
+            return ServingStatus.SERVICE_UNKNOWN
+        return ServingStatus.SERVING if self._serving else ServingStatus.NOT_SERVING

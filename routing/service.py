@@ -1,0 +1,188 @@
+"""The RPC handlers: read, ask the router, write."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from routing import wire
+from routing.convert import (
+    MetricsRequest,
+    read_insights_request,
+    read_metrics_request,
+    read_outcome,
+    read_query,
+    write_decision,
+    write_insights,
+    write_metrics,
+    write_recorded,
+)
+from routing.core.report import SystemFacts, insights, metrics
+from routing.core.router import Router
+
+
+class RequestClock:
+    """Time as the requests tell it, for replaying a trace faster than it happened.
+
+    Stands at 0 until the first timestamp; never runs backwards.
+
+    >>> clock = RequestClock()
+    >>> clock.advance(100.0); clock.advance(40.0); clock.advance(None)
+    >>> clock()
+    100.0
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def __repr__(self) -> str:
+        return f"<RequestClock now={self._now}>"
+
+    def advance(self, seconds: float | None) -> None:
+        """Moves to this time, if it is given and later."""
+        if seconds is not None:
+            self._now = max(self._now, seconds)
+
+
+class Updates:
+    """The updates of one option set: one computation per tick, however many listen.
+
+    Ticks lie an interval apart, counted from the first listener. Each listener sleeps
+    to the next tick; the first to wake computes the update, the others find it done.
+    One that is slow to take an update misses those in between, so nothing piles up.
+    """
+
+    def __init__(
+        self,
+        interval_s: float,
+        compute: Callable[[], wire.MetricsUpdate],
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.listeners = 0
+        self._interval_s = interval_s
+        self._compute = compute
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._started_at = monotonic()
+        self._tick = 0
+        self._latest: wire.MetricsUpdate | None = None
+
+    async def next_tick(self, tick: int) -> int:
+        """Waits for the first tick that is still to come, and later than `tick`."""
+        elapsed_s = self._monotonic() - self._started_at
+        # A timer may fire a hair early: the same tick must not come twice.
+        tick = max(math.floor(elapsed_s / self._interval_s), tick) + 1
+        await self._sleep(tick * self._interval_s - elapsed_s)
+        return tick
+
+    def at(self, tick: int) -> wire.MetricsUpdate:
+        """The update of this tick, or of a later one that somebody has seen already."""
+        if self._latest is None or self._tick < tick:
+            self._tick, self._latest = tick, self._compute()
+        return self._latest
+
+
+class RoutingService(wire.RoutingServiceBase):
+    """The contract's four methods on one router.
+
+    `clock` tells the time of day, in Unix seconds; waits and durations go by
+    `monotonic` and `sleep`, whatever the clock does.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        clock: Callable[[], float],
+        version: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._router = router
+        self._clock = clock
+        self._version = version
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._started_at = monotonic()
+        # Grows with the option sets that somebody listens to, and falls with them.
+        self._updates: dict[MetricsRequest, Updates] = {}
+
+    @property
+    def active_streams(self) -> int:
+        """How many listen to metrics now."""
+        return sum(updates.listeners for updates in self._updates.values())
+
+    async def select_backend(self, message: wire.SelectBackendRequest) -> wire.SelectBackendResponse:
+        query = read_query(message)
+        now = self._now(message.timestamp)
+        decision = self._router.select(query, now=now)
+        return write_decision(decision, explain=message.explain, now=now)
+
+    async def record_outcome(self, message: wire.RecordOutcomeRequest) -> wire.RecordOutcomeResponse:
+        outcome = read_outcome(message)
+        now = self._now(message.timestamp)
+        return write_recorded(self._router.record(outcome, now=now), now=now)
+
+    async def get_insights(self, message: wire.GetInsightsRequest) -> wire.GetInsightsResponse:
+        asked = read_insights_request(message)
+        now = self._clock()
+        shown = insights(
+            self._router,
+            backend_id=asked.backend_id,
+            content_type=asked.content_type,
+            hours=asked.hours,
+            now=now,
+        )
+        return write_insights(shown, now=now)
+
+    async def stream_metrics(self, message: wire.StreamMetricsRequest) -> AsyncIterator[wire.MetricsUpdate]:
+        asked = read_metrics_request(message)
+        with self._listening(asked) as updates:
+            yield self._update(asked)
+            tick = 0
+            while True:  # so the first wait may be the shorter one: ticks are shared
+                tick = await updates.next_tick(tick)
+                yield updates.at(tick)
+
+    def _now(self, told: datetime | None) -> float:
+        """The clock, after a request has told it the time, if it is one that can be told."""
+        if isinstance(self._clock, RequestClock):
+            self._clock.advance(wire.read_time(told))
+        return self._clock()
+
+    @contextmanager
+    def _listening(self, asked: MetricsRequest) -> Iterator[Updates]:
+        updates = self._updates.get(asked)
+        if updates is None:
+            updates = self._updates[asked] = Updates(
+                asked.interval_s,
+                lambda: self._update(asked),
+                monotonic=self._monotonic,
+                sleep=self._sleep,
+            )
+        updates.listeners += 1
+        try:
+            yield updates
+        finally:
+            updates.listeners -= 1
+            if not updates.listeners:
+                del self._updates[asked]
+
+    def _update(self, asked: MetricsRequest) -> wire.MetricsUpdate:
+        now = self._clock()
+        shown = metrics(
+            self._router,
+            sections=asked.sections,
+            include_backends=asked.include_backends,
+            include_content_types=asked.include_content_types,
+            system=SystemFacts(self._monotonic() - self._started_at, self.active_streams, self._version),
+            now=now,
+        )
+        return write_metrics(shown, now=now)
