@@ -1,0 +1,264 @@
+"""The asynchronous client: a method for each call, and two that report outcomes by themselves."""
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+
+from grpclib.client import Channel
+
+from routing import wire
+from routing.client import messages
+from routing.client.link import Link
+from routing.client.retry import Caller
+from routing.client.target import Tls, opener
+from routing.client.trial import Measured, Trial, noted
+from routing.client.values import Acknowledgement, Insights, Metrics, Selection
+from routing.core.model import Location, Outcome
+from routing.errors import InvalidArgument, RoutingError
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Asked(TypedDict, total=False):
+    """What `select` can be asked, for the methods that select by themselves."""
+
+    content_hash: str
+    content_type: str
+    size_bytes: int
+    metadata: Mapping[str, Any] | None
+    strategy: str
+    priority: str
+    available_backends: Sequence[str]
+    location: Location | None
+    request_id: str | None
+    at: datetime | None
+    explain: bool
+    timeout_seconds: float | None
+
+
+class RoutingClient:
+    """A routing server, as methods with plain values.
+
+    Connects when first needed, keeps one connection for all calls, and connects anew
+    when it is lost. A call that finds the server unavailable is tried again after a
+    random wait, `retries` times and within its deadline; nothing else is tried again.
+    Belongs to one event loop; use it as `async with`, or close it with `aclose`.
+
+    `target` is HOST:PORT, or a function that opens a grpclib channel with `wire.Codec`.
+    `tls` is True for a server that the system's certificates vouch for. `token` is sent
+    as a bearer token.
+    """
+
+    def __init__(
+        self,
+        target: str | Callable[[], Channel] = "localhost:50051",
+        *,
+        tls: Tls = False,
+        token: str | None = None,
+        timeout_seconds: float = 10.0,
+        retries: int = 4,
+        dice: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        name, open_channel = (target, opener(target, tls)) if isinstance(target, str) else ("server", target)
+        bearer = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._link = Link(open_channel, bearer, name)
+        self._caller = Caller(
+            self._link, timeout_seconds=timeout_seconds, retries=retries, dice=dice, sleep=sleep
+        )
+        self._clock = clock
+        self._unrecorded = 0
+
+    def __repr__(self) -> str:
+        return f"<RoutingClient on {self._link!r}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connection; calls that are still open end with ClientClosed."""
+        await self._link.aclose()
+
+    @property
+    def unrecorded(self) -> int:
+        """How many outcomes `route` and `attempt` could not report; each is in the log."""
+        return self._unrecorded
+
+    async def select(
+        self,
+        *,
+        content_hash: str = "",
+        content_type: str = "",
+        size_bytes: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        strategy: str = "",
+        priority: str = "",
+        available_backends: Sequence[str] = (),
+        location: Location | None = None,
+        request_id: str | None = None,
+        at: datetime | None = None,
+        explain: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> Selection:
+        """Picks one backend; NoBackend says for each why it may not serve.
+
+        A request without a `request_id` gets one, so that the outcome can be linked to it.
+        """
+        request = wire.SelectBackendRequest(
+            content_hash=content_hash,
+            content_type=content_type,
+            content_size=messages.whole("size_bytes", size_bytes, bits=64),
+            metadata=None if metadata is None else wire.write_struct(metadata),
+            strategy=strategy,
+            priority=priority,
+            available_backends=messages.names("available_backends", available_backends),
+            client_location=messages.write_location(location),
+            request_id=uuid.uuid4().hex if request_id is None else request_id,
+            timestamp=messages.moment("at", at),
+            explain=explain,
+        )
+        return messages.read_selection(await self._caller.unary(messages.SELECT, request, timeout_seconds))
+
+    async def record(
+        self,
+        backend_id: str,
+        success: bool,
+        *,
+        request_id: str = "",
+        content_hash: str = "",
+        content_type: str = "",
+        size_bytes: int = 0,
+        duration_ms: float | None = None,
+        error: str = "",
+        at: datetime | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Acknowledgement:
+        """Reports how an operation went; `request_id` is that of its selection.
+
+        `duration_ms` None means not measured, `at` None now. The server takes one
+        outcome per request and backend, so a retry counts once.
+        """
+        outcome = Outcome(
+            backend_id=backend_id,
+            success=success,
+            content_hash=content_hash,
+            content_type=content_type,
+            size_bytes=size_bytes,
+            duration_ms=None if duration_ms is None else round(duration_ms),
+            error=error,
+            happened_at=wire.read_time(messages.moment("at", at)),
+            request_id=request_id,
+        )
+        return await self._record(outcome, timeout_seconds)
+
+    async def insights(
+        self,
+        *,
+        backend_id: str = "",
+        content_type: str = "",
+        hours: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> Insights:
+        """Aggregates over the last hours (0 means 24), narrowed where a name is given."""
+        request = wire.GetInsightsRequest(
+            backend_id=backend_id,
+            content_type=content_type,
+            time_window_hours=messages.whole("hours", hours, bits=32),
+        )
+        return messages.read_insights(await self._caller.unary(messages.INSIGHTS, request, timeout_seconds))
+
+    async def metrics(
+        self,
+        *,
+        interval_seconds: int = 1,
+        sections: Sequence[str] = (),
+        include_backends: bool = False,
+        include_content_types: bool = False,
+    ) -> AsyncGenerator[Metrics, None]:
+        """Updates for as long as they are wanted: connects anew whenever the server is lost.
+
+        A server that was heard is waited for without end, one that was never there for
+        as many retries as a call makes. An update overdue by the timeout means lost.
+        """
+        request = wire.StreamMetricsRequest(
+            update_interval_seconds=messages.whole("interval_seconds", interval_seconds, bits=32),
+            metrics_types=messages.names("sections", sections),
+            include_backends=include_backends,
+            include_content_types=include_content_types,
+        )
+        stream = self._caller.stream(messages.METRICS, request, interval_s=max(interval_seconds, 1))
+        async with aclosing(stream) as updates:
+            async for update in updates:
+                yield messages.read_metrics(update)
+
+    @asynccontextmanager
+    async def route(self, **asked: Unpack[Asked]) -> AsyncIterator[Trial]:
+        """Selects, measures the block and reports its outcome. Takes what `select` takes.
+
+        A block that raises is a failure; of one that is cancelled nothing is reported. So
+        a timeout belongs inside the block: around the whole it is a cancellation. What
+        cannot be reported is logged and counted, and changes nothing for the block.
+        """
+        selection = await self.select(**asked)
+        async with self._measured(selection, selection.backend_id, asked) as trial:
+            yield trial
+
+    async def attempt(
+        self,
+        operation: Callable[[str], Awaitable[Result]],
+        *,
+        attempts: int = 3,
+        **asked: Unpack[Asked],
+    ) -> Result:
+        """Calls `operation(backend_id)` on the choice, then on the alternatives, best first,
+        until one does not raise; reports every outcome as `route` does.
+
+        Where all of them raise, the last error goes on, with a note for each before it.
+        """
+        if attempts < 1:
+            raise InvalidArgument("attempts", attempts, "1 or more")
+        selection = await self.select(**asked)
+        failures: list[Exception] = []
+        for backend_id in selection.backend_ids[:attempts]:
+            async with self._measured(selection, backend_id, asked, failures):
+                return await operation(backend_id)
+        raise noted(failures)
+
+    def _measured(
+        self, selection: Selection, backend_id: str, asked: Asked, failures: list[Exception] | None = None
+    ) -> Measured:
+        trial = Trial(selection, backend_id, asked, started_s=self._clock())
+        return Measured(trial, self._report, self._clock, failures)
+
+    async def _record(self, outcome: Outcome, timeout_seconds: float | None = None) -> Acknowledgement:
+        request = messages.write_outcome(outcome)
+        return messages.read_acknowledgement(
+            await self._caller.unary(messages.RECORD, request, timeout_seconds)
+        )
+
+    async def _report(self, outcome: Outcome) -> None:
+        recorded = False
+        try:
+            acknowledgement = await self._record(outcome)
+            recorded, why = acknowledgement.recorded, acknowledgement.message
+        except RoutingError as error:
+            why = str(error)
+        finally:
+            self._unrecorded += not recorded
+        if not recorded:
+            log.warning("outcome not recorded backend=%s reason=%s", outcome.backend_id, why)

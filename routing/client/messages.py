@@ -1,0 +1,228 @@
+"""The client's side of the wire: the four methods, values into requests, answers into values."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from routing import wire
+from routing.client.errors import InvalidRequest, ServerFault
+from routing.client.values import (
+    Acknowledgement,
+    Activity,
+    Alternative,
+    BackendSummary,
+    Insights,
+    Latency,
+    Metrics,
+    Selection,
+    Usage,
+)
+from routing.core.model import Location, Outcome, SystemStatus
+from routing.errors import InvalidArgument, shown
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+Row = TypeVar("Row", Usage, Latency, Activity, BackendSummary)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request, Answer]):
+    """One RPC: its name, what goes in and what comes out."""
+
+    name: str
+    request: type[Request]
+    answer: type[Answer]
+
+    @property
+    def path(self) -> str:
+        """Its full name on the wire."""
+        return f"/ipfs_kit_py.routing.RoutingService/{self.name}"
+
+
+SELECT = Method("SelectBackend", wire.SelectBackendRequest, wire.SelectBackendResponse)
+RECORD = Method("RecordOutcome", wire.RecordOutcomeRequest, wire.RecordOutcomeResponse)
+INSIGHTS = Method("GetInsights", wire.GetInsightsRequest, wire.GetInsightsResponse)
+METRICS = Method("StreamMetrics", wire.StreamMetricsRequest, wire.MetricsUpdate)
+
+# Values into requests. The server judges what a field may hold; here only what the
+# wire could not carry is refused, because it would arrive as something else.
+
+
+def _invalid(field: str, value: object, valid: str) -> InvalidRequest:
+    return InvalidRequest(InvalidArgument(field, value, valid).message)
+
+
+def whole(field: str, value: int, *, bits: int) -> int:
+    """A number that the field's width holds; a wider one would arrive as another number."""
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        raise InvalidRequest(
+            f"{field}: {shown(value)} is not valid; expected at most {(1 << bits - 1) - 1:,}"
+        )
+    return value
+
+
+def moment(field: str, value: datetime | None) -> datetime | None:
+    """A time that says its zone; another would be taken for this machine's own."""
+    if value is not None and value.utcoffset() is None:
+        raise _invalid(field, value, "a time with its zone")
+    return value
+
+
+def names(field: str, values: Sequence[str]) -> list[str]:
+    """A list of names; a lone string is a sequence too, of letters that nobody meant."""
+    if isinstance(values, str):
+        raise _invalid(field, values, "a list of names")
+    return list(values)
+
+
+def write_location(location: Location | None) -> wire.SelectBackendRequestGeoLocation | None:
+    """None where nothing is known: coordinates of zero would be a place off Africa."""
+    if location is None or location == Location():
+        return None
+    if (location.latitude is None) != (location.longitude is None):
+        raise InvalidRequest(
+            f"location: {shown(location)} is not valid; expected both coordinates or neither"
+        )
+    return wire.SelectBackendRequestGeoLocation(
+        latitude=location.latitude or 0.0, longitude=location.longitude or 0.0, region=location.region
+    )
+
+
+def write_outcome(outcome: Outcome) -> wire.RecordOutcomeRequest:
+    """The wire has no word for a duration of 0 but "not measured", so the shortest is 1 ms."""
+    duration_ms = 0 if outcome.duration_ms is None else outcome.duration_ms or 1
+    return wire.RecordOutcomeRequest(
+        backend_id=outcome.backend_id,
+        success=outcome.success,
+        content_hash=outcome.content_hash,
+        content_type=outcome.content_type,
+        content_size=whole("size_bytes", outcome.size_bytes, bits=64),
+        duration_ms=whole("duration_ms", duration_ms, bits=32),
+        error=outcome.error,
+        timestamp=None if outcome.happened_at is None else wire.write_time(outcome.happened_at),
+        request_id=outcome.request_id,
+    )
+
+
+# Answers into values
+
+
+def read_selection(answer: wire.SelectBackendResponse) -> Selection:
+    """The choice, its reasons and the other candidates."""
+    return Selection(
+        backend_id=answer.backend_id,
+        score=answer.score,
+        factor_scores=_numbers(wire.read_struct(answer.factor_scores)),
+        alternatives=tuple(Alternative(other.backend_id, other.score) for other in answer.alternatives),
+        request_id=answer.request_id,
+        at=_at(answer.timestamp),
+        explanation=None if answer.explanation is None else wire.read_struct(answer.explanation),
+    )
+
+
+def read_acknowledgement(answer: wire.RecordOutcomeResponse) -> Acknowledgement:
+    """Whether the outcome was taken in."""
+    return Acknowledgement(answer.success, answer.message, _at(answer.timestamp))
+
+
+def read_insights(answer: wire.GetInsightsResponse) -> Insights:
+    """The aggregates; counts come back as the whole numbers that they are."""
+    return Insights(
+        factor_weights=_numbers(wire.read_struct(answer.factor_weights)),
+        backend_scores=_numbers(wire.read_struct(answer.backend_scores)),
+        backend_success_rates=_numbers(wire.read_struct(answer.backend_success_rates)),
+        content_type_distribution=_distribution(wire.read_struct(answer.content_type_distribution)),
+        backend_usage_stats=_rows(Usage)(wire.read_struct(answer.backend_usage_stats)),
+        latency_stats=_rows(Latency)(wire.read_struct(answer.latency_stats)),
+        at=_at(answer.timestamp),
+    )
+
+
+def read_metrics(update: wire.MetricsUpdate) -> Metrics:
+    """One update; sections without a row in _SECTIONS stay plain values, in `other`."""
+    sections = wire.read_struct(update.metrics)
+    known = {name: read(sections.pop(name)) for name, read in _SECTIONS.items() if name in sections}
+    return Metrics(_status(update.status), _at(update.timestamp), **known, other=sections)
+
+
+def _at(timestamp: datetime | None) -> datetime:
+    if timestamp is None:
+        raise ServerFault("the answer lacks the server's time")
+    return timestamp
+
+
+def _status(number: int) -> SystemStatus:
+    if number not in tuple(SystemStatus):
+        raise ServerFault(f"the answer has the unknown status {number}")
+    return SystemStatus(number)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise ServerFault(f"the answer has {shown(value)} where a number belongs")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    return round(_number(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ServerFault(f"the answer has {shown(value)} where text belongs")
+    return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ServerFault(f"the answer has {shown(value)} where names with values belong")
+    return value
+
+
+def _numbers(value: Any) -> Mapping[str, float]:
+    return {name: _number(each) for name, each in _mapping(value).items()}
+
+
+def _distribution(value: Any) -> Mapping[str, Mapping[str, int]]:
+    return {
+        content_type: {backend: _count(each) for backend, each in _mapping(counts).items()}
+        for content_type, counts in _mapping(value).items()
+    }
+
+
+_READ: Mapping[object, Callable[[Any], Any]] = MappingProxyType(
+    {
+        int: _count,
+        float: _number,
+        str: _text,
+        float | None: lambda value: None if value is None else _number(value),
+    }
+)
+"""How a field of a row is read, by its declared type."""
+
+
+def _row(kind: type[Row], value: Any) -> Row:
+    """A row by the names of its fields; what a newer server adds is left out."""
+    values = _mapping(value)
+    return kind(**{field.name: _READ[field.type](values.get(field.name)) for field in fields(kind)})
+
+
+def _rows(kind: type[Row]) -> Callable[[Any], Mapping[str, Row]]:
+    return lambda value: {name: _row(kind, each) for name, each in _mapping(value).items()}
+
+
+_SECTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "factor_weights": _numbers,
+        "backend_scores": _numbers,
+        "success_rates": _numbers,
+        "latency_stats": _rows(Latency),
+        "content_distribution": _distribution,
+        "usage_stats": _rows(Usage),
+        "system": lambda value: _row(Activity, value),
+        "backends": _rows(BackendSummary),
+    }
+)
+"""The sections of an update, each a field of Metrics."""

@@ -1,0 +1,91 @@
+"""Where the server is: an address, and whom to trust there, as a grpclib channel."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from grpclib.client import Channel
+
+from routing.errors import ConfigError, InvalidArgument
+from routing.wire import Codec
+
+DEFAULT_PORT = 50051
+
+_HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for a TLS connection.
+
+    `ca` is whom to trust, empty for what the system trusts; `certificate` and `key`
+    are for servers that want to see the client's.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+Tls = bool | ssl.SSLContext | TlsFiles
+
+
+def opener(target: str, tls: Tls) -> Callable[[], Channel]:
+    """What opens a channel to the target; everything that can be checked is, before it opens one."""
+    host, port = address(target)
+    context = _context(tls)
+    return lambda: Channel(host, port, codec=Codec(), ssl=context)
+
+
+def address(target: str) -> tuple[str, int]:
+    """Host and port; the port may be left out.
+
+    >>> address("router.example:443"), address("[::1]:50051"), address("localhost")
+    (('router.example', 443), ('::1', 50051), ('localhost', 50051))
+    """
+    host, colon, port = target.rpartition(":")
+    if not colon or target.endswith("]"):
+        host, port = target, str(DEFAULT_PORT)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 address without brackets: where does its port begin?
+    if not host or not _is_port(port):
+        raise InvalidArgument("target", target, "HOST:PORT, HOST or [IPv6]:PORT")
+    return host, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return (
+        text.isascii()
+        and text.isdigit()
+        and len(text) <= len(str(_HIGHEST_PORT))
+        and 0 < int(text) <= _HIGHEST_PORT
+    )
+
+
+def _context(tls: Tls) -> ssl.SSLContext | None:
+    if tls is False:
+        return None
+    context = tls if isinstance(tls, ssl.SSLContext) else ssl.create_default_context()
+    if isinstance(tls, TlsFiles):
+        _load(context, tls)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
+    try:
+        if files.ca:
+            context.load_verify_locations(files.ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError("TlsFiles", "ca", f"{files.ca!r}: expected a PEM file ({error})") from error
+    try:
+        if files.certificate or files.key:
+            context.load_cert_chain(files.certificate, files.key or None)
+    except OSError as error:
+        raise ConfigError(
+            "TlsFiles",
+            "certificate",
+            f"{files.certificate!r} with key {files.key!r}: expected PEM files that match ({error})",
+        ) from error

@@ -1,0 +1,114 @@
+"""One operation on one backend, from its start until its outcome is known."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from routing.client.values import Selection
+from routing.core.model import Outcome
+
+_MOST_ERROR_CHARACTERS = 1024
+"""What the server keeps of an error at most; more would only travel."""
+
+
+class Trial:
+    """What the block of `route` sees: the choice, and what to report about it.
+
+    `size_bytes` and `duration_ms` may be set where the block knows better than the
+    request said and the clock measured.
+    """
+
+    __slots__ = ("_asked", "_failure", "_started_s", "backend_id", "duration_ms", "selection", "size_bytes")
+
+    def __init__(
+        self, selection: Selection, backend_id: str, asked: Mapping[str, Any], *, started_s: float
+    ) -> None:
+        self.selection = selection
+        self.backend_id = backend_id
+        self.size_bytes: int = asked.get("size_bytes", 0)
+        self.duration_ms: int | None = None
+        self._asked = asked
+        self._started_s = started_s
+        self._failure: str | None = None
+
+    def __repr__(self) -> str:
+        verdict = "" if self._failure is None else f", failed: {self._failure}"
+        return f"<Trial of {self.backend_id!r}{verdict}>"
+
+    def fail(self, error: str) -> None:
+        """Reports a failure although the block does not raise."""
+        self._failure = error
+
+    def outcome(self, raised: BaseException | None, *, now_s: float) -> Outcome | None:
+        """What to report; None where the block was called off and nobody knows.
+
+        What is no Exception (a cancellation, Ctrl-C, a generator that is closed)
+        comes from outside and says nothing about the backend.
+        """
+        if raised is not None and not isinstance(raised, Exception):
+            return None
+        error = self._failure if raised is None else described(raised)
+        measured_ms = round((now_s - self._started_s) * 1000)
+        return Outcome(
+            backend_id=self.backend_id,
+            success=error is None,
+            content_hash=self._asked.get("content_hash", ""),
+            content_type=self._asked.get("content_type", ""),
+            size_bytes=self.size_bytes,
+            duration_ms=measured_ms if self.duration_ms is None else self.duration_ms,
+            error=_sendable(error or ""),
+            request_id=self.selection.request_id,
+        )
+
+
+def described(error: Exception) -> str:
+    """The error in one text: its type, and what it says."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _sendable(text: str) -> str:
+    """Short, and UTF-8: a path in an OSError may hold bytes that were none."""
+    return text[:_MOST_ERROR_CHARACTERS].encode(errors="backslashreplace").decode()
+
+
+def noted(failures: list[Exception]) -> Exception:
+    """The last failure, with a note for each that came before it."""
+    *earlier, last = failures
+    for error in earlier:
+        last.add_note(f"tried before: {described(error)}")
+    return last
+
+
+class Measured:
+    """Reports the trial's outcome when the block ends.
+
+    With `failures`, what the block raises goes into that list instead of on.
+    """
+
+    __slots__ = ("_clock", "_failures", "_report", "_trial")
+
+    def __init__(
+        self,
+        trial: Trial,
+        report: Callable[[Outcome], Awaitable[None]],
+        clock: Callable[[], float],
+        failures: list[Exception] | None = None,
+    ) -> None:
+        self._trial = trial
+        self._report = report
+        self._clock = clock
+        self._failures = failures
+
+    async def __aenter__(self) -> Trial:
+        return self._trial
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        outcome = self._trial.outcome(raised, now_s=self._clock())
+        if outcome is not None:
+            await self._report(outcome)
+        if self._failures is None or not isinstance(raised, Exception):
+            return False
+        self._failures.append(raised)
+        return True
