@@ -18,7 +18,7 @@ from routing_pb.grpc.reflection.v1 import (
 )
 
 from routing.errors import InvalidArgument, NotServed, RoutingError, listed, shown
-from routing.schema import Schema
+from routing.symbols import Schema
 from routing.statuses import verdict
 
 

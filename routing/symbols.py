@@ -1,0 +1,111 @@
+"""What protoc's descriptors declare, as the codec's emitter wants it: messages and their fields."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from betterproto2_compiler.compile.naming import pythonize_class_name, pythonize_field_name
+from betterproto2_compiler.known_types import WRAPPED_TYPES
+from betterproto2_compiler.lib.google.protobuf import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FieldDescriptorProtoLabel,
+    FileDescriptorSet,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A message or an enum: its package, its name in the proto, its class in Python."""
+
+    package: str
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.package}.{self.name}"
+
+    @property
+    def python(self) -> str:
+        return pythonize_class_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field; `kind` is protobuf's word in lower case, or "map" with its `entry`.
+
+    A message that betterproto2 shows as a Python value (a Timestamp as a datetime) has
+    a kind of its own: its name in lower case. `oneof` tells fields that exclude each other; one with a presence of its own is
+    alone in its oneof, as protoc declares it.
+    """
+
+    name: str
+    number: int
+    kind: str
+    type: Type | None
+    repeated: bool
+    oneof: int | None
+    entry: "Message | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, its fields in the order of their numbers."""
+
+    type: Type
+    fields: tuple[Field, ...]
+
+
+def read_messages(descriptors: bytes) -> list[Message]:
+    """All messages of a serialised FileDescriptorSet that holds every import."""
+    declared = {
+        f".{type_.full_name}": (type_, item)
+        for file in FileDescriptorSet.parse(descriptors).file
+        for type_, item in _walk(file.package, "", [*file.message_type, *file.enum_type])
+    }
+    return [
+        _read_message(type_, item, declared)
+        for type_, item in declared.values()
+        if isinstance(item, DescriptorProto) and not _is_entry(item)
+    ]
+
+
+_Declared = Mapping[str, tuple[Type, DescriptorProto | EnumDescriptorProto]]
+
+
+def _walk(
+    package: str, prefix: str, items: Sequence[DescriptorProto | EnumDescriptorProto]
+) -> Iterator[tuple[Type, DescriptorProto | EnumDescriptorProto]]:
+    for item in items:
+        name = f"{prefix}{item.name}"
+        yield Type(package, name), item
+        if isinstance(item, DescriptorProto):
+            yield from _walk(package, f"{name}.", [*item.nested_type, *item.enum_type])
+
+
+def _is_entry(item: DescriptorProto | EnumDescriptorProto) -> bool:
+    return isinstance(item, DescriptorProto) and item.options is not None and item.options.map_entry
+
+
+def _read_message(type_: Type, item: DescriptorProto, declared: _Declared) -> Message:
+    fields = sorted(item.field, key=lambda field: field.number)
+    return Message(type_, tuple(_read_field(field, declared) for field in fields))
+
+
+def _read_field(field: FieldDescriptorProto, declared: _Declared) -> Field:
+    type_, item = declared.get(field.type_name, (None, None))
+    kind = str(field.type.name).lower()
+    entry = None
+    if type_ is not None and (type_.package, type_.name) in WRAPPED_TYPES:
+        kind = type_.name.lower()
+    elif type_ is not None and isinstance(item, DescriptorProto) and _is_entry(item):
+        kind, entry = "map", _read_message(type_, item, declared)
+    return Field(
+        name=pythonize_field_name(field.name),
+        number=field.number,
+        kind=kind,
+        type=type_,
+        repeated=field.label == FieldDescriptorProtoLabel.REPEATED and entry is None,
+        oneof=field.oneof_index,
+        entry=entry,
+    )
