@@ -53,14 +53,14 @@ class RoutingClient:
     random wait, `retries` times and within its deadline; nothing else is tried again.
     Belongs to one event loop; use it as `async with`, or close it with `aclose`.
 
-    `target` is HOST:PORT, or a function that opens a grpclib channel with `wire.Codec`.
-    `tls` is True for a server that the system's certificates vouch for. `token` is sent
-    as a bearer token.
+    `target` is HOST:PORT, or a grpclib channel with `wire.Codec`, which is then not closed
+    here. `tls` is True for a server that the system's certificates vouch for. `token` is
+    sent as a bearer token.
     """
 
     def __init__(
         self,
-        target: str | Callable[[], Channel] = "localhost:50051",
+        target: str | Channel = "localhost:50051",
         *,
         tls: Tls = False,
         token: str | None = None,
@@ -70,9 +70,12 @@ class RoutingClient:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        name, open_channel = (target, opener(target, tls)) if isinstance(target, str) else ("server", target)
-        bearer = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._link = Link(open_channel, bearer, name)
+        self._link = Link(
+            (lambda: target) if isinstance(target, Channel) else opener(target, tls),
+            {} if token is None else {"authorization": f"Bearer {token}"},
+            name=str(target),
+            owned=isinstance(target, str),
+        )
         self._caller = Caller(
             self._link, timeout_seconds=timeout_seconds, retries=retries, dice=dice, sleep=sleep
         )

@@ -57,8 +57,11 @@ class Link:
     So every step runs in a task of its own, and the caller's sees only its own.
     """
 
-    def __init__(self, open_channel: Callable[[], Channel], metadata: Mapping[str, str], name: str) -> None:
+    def __init__(
+        self, open_channel: Callable[[], Channel], metadata: Mapping[str, str], *, name: str, owned: bool
+    ) -> None:
         self._open_channel = open_channel
+        self._owned = owned  # else the channel is somebody's, who closes it
         self._metadata = metadata
         self._name = name
         self._line: _Line | None = None
@@ -75,9 +78,9 @@ class Link:
         for step in tuple(self._steps):
             step.cancel()
         await asyncio.gather(*self._steps, return_exceptions=True)
-        if self._line is not None:
-            self._line.channel.close()
-            self._line = None
+        line, self._line = self._line, None
+        if line is not None:
+            self._close_if_done(line)
 
     async def unary(self, method: Method[Request, Answer], message: Request, deadline: Deadline) -> Answer:
         """One request, one answer; a RoutingCallError says what happened instead."""
@@ -119,6 +122,9 @@ class Link:
                 await self._apart(_within(patience_s, stream.recv_trailing_metadata()))
 
     async def _apart(self, step: Coroutine[Any, Any, Result]) -> Result:
+        if self._closed:
+            step.close()
+            raise self._closing()
         caller = asyncio.current_task()
         assert caller is not None
         cancelled_before = caller.cancelling()
@@ -153,19 +159,22 @@ class Link:
             raise self._lost(line, error) from error
         finally:
             line.calls -= 1
-            if line is not self._line and not line.calls:
-                line.channel.close()
+            self._close_if_done(line)
 
     def _lost(self, line: _Line, error: Exception) -> RoutingError:
         # A TimeoutError with an errno is the system's own: nobody answered the connect.
         late = isinstance(error, TimeoutError) and error.errno is None
-        if isinstance(error, H2Error) or (late and line.silent):
-            self._line = None if line is self._line else self._line
+        if line is self._line and (isinstance(error, H2Error) or (late and line.silent)):
+            self._line = None
         if self._closed:
             return self._closing()
         if late:
             return DeadlineExceeded(f"no answer from {self._name} in time")
         return ServerUnavailable(f"{self._name}: {error}")
+
+    def _close_if_done(self, line: _Line) -> None:
+        if self._owned and line is not self._line and (self._closed or not line.calls):
+            line.channel.close()
 
     def _closing(self) -> ClientClosed:
         return ClientClosed(f"the client to {self._name} is closed")
