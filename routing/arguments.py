@@ -1,10 +1,12 @@
-"""What people type, as values: sizes, moments, targets, names of sections."""
+"""What people type, as values: sizes, moments, ports, seconds, counts."""
 
 import re
 import warnings
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from decimal import Decimal
+
+from routing.errors import shown
 
 _UNIT_BYTES = {
     "": 1,
@@ -38,12 +40,12 @@ def size(given: str) -> int:
     match = _SIZE.fullmatch(given.strip().lower())
     if match is None or match[2] not in _UNIT_BYTES:
         raise ArgumentTypeError(
-            f"{given!r} is no size; expected bytes, or a number with kB, MB, GB, TB, PB (1,000s) "
+            f"{shown(given)} is no size; expected bytes, or a number with kB, MB, GB, TB, PB (1,000s) "
             "or KiB, MiB, GiB, TiB, PiB (1,024s)"
         )
     size_bytes = Decimal(match[1]) * _UNIT_BYTES[match[2]]
     if size_bytes > _MAX_SIZE_BYTES:
-        raise ArgumentTypeError(f"{given!r} is too large; expected at most {_MAX_SIZE_BYTES} bytes")
+        raise ArgumentTypeError(f"{shown(given)} is too large; expected at most {_MAX_SIZE_BYTES} bytes")
     return int(size_bytes)
 
 
@@ -67,29 +69,16 @@ def moment(given: str) -> datetime:
         return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ParserError, UnknownTimezoneWarning, OverflowError, ValueError):
         raise ArgumentTypeError(
-            f"{given!r} is no time; expected for example 2026-03-01T12:00:00Z, '1 March 2026 12:00 +02:00', "
+            f"{shown(given)} is no time; expected for example 2026-03-01T12:00:00Z, '1 March 2026 12:00 +02:00', "
             "10:30 (today, UTC) or Unix seconds"
         ) from None
 
 
 def port(given: str) -> int:
     """A TCP port that something can listen on."""
-    if given.isascii() and given.isdigit() and 1 <= int(given) <= _MAX_PORT:
+    if given.isascii() and given.isdigit() and len(given) <= 5 and 1 <= int(given) <= _MAX_PORT:
         return int(given)
-    raise ArgumentTypeError(f"{given!r} is no port; expected 1 to {_MAX_PORT}")
-
-
-def target(given: str) -> tuple[str, int]:
-    """Host and port.
-
-    >>> target("router.example:50051"), target("[::1]:50051")
-    (('router.example', 50051), ('::1', 50051))
-    """
-    host, colon, digits = given.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not colon or not host:
-        raise ArgumentTypeError(f"{given!r} is no target; expected HOST:PORT")
-    return host, port(digits)
+    raise ArgumentTypeError(f"{shown(given)} is no port; expected 1 to {_MAX_PORT}")
 
 
 def seconds(given: str) -> float:
@@ -100,11 +89,11 @@ def seconds(given: str) -> float:
         value = 0.0
     if 0 < value < float("inf"):
         return value
-    raise ArgumentTypeError(f"{given!r} is no time to wait; expected seconds, more than 0")
+    raise ArgumentTypeError(f"{shown(given)} is no time to wait; expected seconds, more than 0")
 
 
-def whole(given: str) -> int:
+def count(given: str) -> int:
     """A whole number that is not negative and fits the wire's int32."""
     if given.isascii() and given.isdigit() and len(given) <= 10 and int(given) < 1 << 31:
         return int(given)
-    raise ArgumentTypeError(f"{given!r} is no count; expected a whole number from 0 to {(1 << 31) - 1}")
+    raise ArgumentTypeError(f"{shown(given)} is no count; expected a whole number from 0 to {(1 << 31) - 1}")

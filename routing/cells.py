@@ -101,6 +101,7 @@ FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
 """How the value of a key reads; under any other key it is a duration (`_ms`) or a count."""
 
 STATES = MappingProxyType({"ok": "good", "suspended": "bad", "disabled": "dim"})
+STATUSES = MappingProxyType({"NORMAL": "good", "WARNING": "warn", "CRITICAL": "bad"})
 
 
 def cell(key: str, value: object) -> Cell:

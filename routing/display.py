@@ -1,12 +1,13 @@
 """Tables: what a command has to say in rows, written plainly or with rich."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import RenderableType
+    from rich.text import Text
 
 TONES: Mapping[str, str] = {
     "good": "green",
@@ -37,11 +38,15 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    def cells(self) -> Iterator[tuple[Cell, ...]]:
-        """The rows, every text of them safe to print."""
-        for row in self.rows:
-            cells = (each if isinstance(each, Cell) else Cell(each) for each in row)
-            yield tuple(Cell(printable(each.text), each.tone) for each in cells)
+
+Block = Table | Row
+"""What a command says at a time: a table, or one line of cells."""
+
+
+def cells(row: Row) -> tuple[Cell, ...]:
+    """The row, every text of it safe to print."""
+    given = (each if isinstance(each, Cell) else Cell(each) for each in row)
+    return tuple(Cell(printable(each.text), each.tone) for each in given)
 
 
 def printable(text: str) -> str:
@@ -53,8 +58,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def plain(table: Table) -> str:
-    """The table as aligned text, two spaces between columns, no space at a line's end.
+def plain(block: Block) -> str:
+    """The block as aligned text, two spaces between columns, no space at a line's end.
 
     >>> print(plain(Table("sizes", ("name", ">bytes"), (("a", "12"), ("total", "1,204")))))
     sizes
@@ -62,12 +67,14 @@ def plain(table: Table) -> str:
     a         12
     total  1,204
     """
-    header = tuple(column.removeprefix(">") for column in table.columns)
-    lines = [header, *(tuple(cell.text for cell in row) for row in table.cells())]
+    if not isinstance(block, Table):
+        return "  ".join(cell.text for cell in cells(block))
+    header = tuple(column.removeprefix(">") for column in block.columns)
+    lines = [header, *(tuple(cell.text for cell in cells(row)) for row in block.rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    right = [column.startswith(">") for column in table.columns]
+    right = [column.startswith(">") for column in block.columns]
     body = [_line(line, widths, right) for line in lines]
-    return "\n".join([table.title, *body] if table.title else body)
+    return "\n".join([block.title, *body] if block.title else body)
 
 
 def _line(texts: Sequence[str], widths: Iterable[int], right: Iterable[bool]) -> str:
@@ -87,23 +94,31 @@ def _width(text: str) -> int:
     )
 
 
-def pretty(table: Table) -> "RichTable":
-    """The table for rich's console."""
+def pretty(block: Block) -> "RenderableType":
+    """The block for rich's console."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    if not isinstance(block, Table):
+        return Text("  ").join(map(_text, cells(block)))
     shown = RichTable(
-        title=table.title or None,
+        title=block.title or None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in table.columns:
+    for column in block.columns:
         side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         shown.add_column(column.removeprefix(">"), justify=side, overflow="fold")
-    for row in table.cells():
-        # Text, not str: rich would read "[...]" in a backend's name as markup.
-        shown.add_row(*(Text(cell.text, style=TONES.get(cell.tone, "")) for cell in row))
+    for row in block.rows:
+        shown.add_row(*map(_text, cells(row)))
     return shown
+
+
+def _text(cell: Cell) -> "Text":
+    """Not a str, in which rich would read the "[...]" of a backend's name as markup."""
+    from rich.text import Text
+
+    return Text(cell.text, style=TONES.get(cell.tone, ""))

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TextIO
 
-from routing.display import Table, plain, pretty, printable
+from routing.display import Block, Cell, plain, pretty, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,6 @@ _SPINNER_FRAME_S = 0.1
 _PIPED_WIDTH = 120
 """Columns of a forced-colour output that is no terminal: every table of ours fits."""
 
-Block = str | Table
 View = Callable[[Mapping[str, Any]], tuple[Block, ...]]
 
 
@@ -41,10 +40,15 @@ class Screen:
         wanted = self._terminal or bool(environment.get("FORCE_COLOR"))
         self._pretty = wanted and find_spec("rich") is not None
 
-    def line(self, text: str = "") -> None:
-        """One line of result, out at once: whoever reads a pipe wants it now, not with the next 8 KiB."""
+    def write(self, text: str) -> None:
+        """Text as it is, out at once: whoever reads a pipe wants it now, not with the next 8 KiB."""
         self.out.write(f"{text}\n")
         self.out.flush()
+
+    def say(self, *parts: str | Cell) -> None:
+        """One line for people; nothing with --json."""
+        if not self.as_json:
+            self._show((parts,))
 
     def complain(self, text: str) -> None:
         """One line about what went wrong."""
@@ -53,7 +57,7 @@ class Screen:
     def answer(self, values: object, *blocks: Block) -> None:
         """The whole result: `values` with --json, the blocks for people."""
         if self.as_json:
-            self.line(json.dumps(values, indent=2, default=_jsonable))
+            self.write(json.dumps(values, indent=2, default=_jsonable))
         else:
             self._show(blocks)
 
@@ -96,39 +100,23 @@ class Screen:
         self.err.flush()
 
     def _show(self, blocks: tuple[Block, ...]) -> None:
-        if not self._pretty:
-            self.line(
-                "\n\n".join(plain(each) if isinstance(each, Table) else printable(each) for each in blocks)
-            )
-            return
-        console = self._console()
-        for each in blocks:
-            console.print(
-                pretty(each) if isinstance(each, Table) else printable(each), markup=False, highlight=False
-            )
+        if self._pretty:
+            self._console().print(*map(pretty, blocks), sep="\n")
+        else:
+            self.write("\n\n".join(map(plain, blocks)))
 
     def _below(self, values: Mapping[str, Any], view: View) -> None:
         if self.as_json:
-            self.line(json.dumps(values, default=_jsonable))
+            self.write(json.dumps(values, default=_jsonable))
         else:
-            self._show(view(values))
-            self.line()
+            self._show((*view(values), ()))
 
     def _in_place(self, view: View) -> Iterator[Callable[[Mapping[str, Any]], None]]:
         from rich.console import Group
         from rich.live import Live
-        from rich.text import Text
 
         with Live(console=self._console(), auto_refresh=False) as live:
-            yield lambda values: live.update(
-                Group(
-                    *(
-                        pretty(each) if isinstance(each, Table) else Text(printable(each))
-                        for each in view(values)
-                    )
-                ),
-                refresh=True,
-            )
+            yield lambda values: live.update(Group(*map(pretty, view(values))), refresh=True)
 
     def _console(self) -> "Console":
         from rich.console import Console

@@ -3,9 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from routing.cells import MISSING, Values, cell, count_text, duration_text, grid, score_text, share_text
-from routing.display import Cell, Row, Table
-from routing.screen import Block
+from routing.cells import (
+    MISSING,
+    STATUSES,
+    Values,
+    cell,
+    count_text,
+    duration_text,
+    grid,
+    score_text,
+    share_text,
+)
+from routing.display import Block, Cell, Row, Table
 
 _NONE: Values = MappingProxyType({})
 
@@ -81,11 +90,11 @@ def decision_view(values: Values) -> tuple[Block, ...]:
     A server that sends no explanation leaves the factors' scores and the alternatives' alone.
     """
     explanation: Values = values.get("explanation") or _NONE
-    heading = f"{values['backend_id']}  score {score_text(values['score'])}"
+    heading: Row = (Cell(values["backend_id"], "strong"), f"score {score_text(values['score'])}")
     if values.get("request_id"):
-        heading += f"  request {values['request_id']}"
+        heading += (f"request {values['request_id']}",)
     if explanation.get("probe"):
-        heading += "  (a probe: suspended for its failures, and tried again)"
+        heading += (Cell("a probe: suspended for its failures, and tried again", "warn"),)
     return (heading, *_decision_tables(values, explanation))
 
 
@@ -190,17 +199,18 @@ def update_view(values: Values) -> tuple[Block, ...]:
     return (_heading(values, metrics.get("system") or _NONE), *tables)
 
 
-def _heading(values: Values, system: Values) -> str:
-    said = [f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC", values["status"]]
+def _heading(values: Values, system: Values) -> Row:
+    status = values["status"]
+    heading: Row = (f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC", Cell(status, STATUSES.get(status, "")))
     if system:
-        said += [
+        heading += (
             f"up {duration_text(system['uptime_seconds'] * 1000)}",
             f"{system['decisions_total']:,.0f} decisions ({system['decisions_per_second']:,.1f}/s)",
             f"{system['outcomes_total']:,.0f} outcomes",
             f"{system['active_streams']:,.0f} watching",
             f"version {system['version']}",
-        ]
-    return "  ".join(said)
+        )
+    return heading
 
 
 def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
@@ -214,7 +224,7 @@ def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
     )
     disabled = [each["id"] for each in backends if not each["enabled"]]
     said = f"{len(backends)} backends" + (f", disabled: {', '.join(disabled)}" if disabled else "")
-    return (Table("", ("backend", *_PROFILES.values()), rows), said)
+    return (Table("", ("backend", *_PROFILES.values()), rows), (said,))
 
 
 def _profile_cell(key: str, value: object) -> str:
