@@ -114,6 +114,9 @@ class RoutingService(wire.RoutingServiceBase):
         # Grows with the option sets that somebody listens to, and falls with them.
         self._updates: dict[MetricsRequest, Updates] = {}
 
+    def __repr__(self) -> str:
+        return f"<RoutingService streams={self.active_streams} option_sets={len(self._updates)}>"
+
     @property
     def active_streams(self) -> int:
         """How many listen to metrics now."""
