@@ -1,111 +1,120 @@
-"""What protoc's descriptors declare, as the codec's emitter wants it: messages and their fields."""
+"""Which file of the compiled schema declares which name.
 
-from collections.abc import Iterator, Mapping, Sequence
+`routing generate` keeps protoc's FileDescriptorSet beside the generated code. Its files
+are served as they are, byte for byte; what is read of them here is their names, by the
+few field numbers of descriptor.proto that lead to one.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from betterproto2_compiler.compile.naming import pythonize_class_name, pythonize_field_name
-from betterproto2_compiler.known_types import WRAPPED_TYPES
-from betterproto2_compiler.lib.google.protobuf import (
-    DescriptorProto,
-    EnumDescriptorProto,
-    FieldDescriptorProto,
-    FieldDescriptorProtoLabel,
-    FileDescriptorSet,
+_SET_FILE = 1
+_NAME, _PACKAGE, _DEPENDENCY = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A descriptor message: which fields hold what it declares, and as what.
+
+    Every part has its name in field 1. The values of an enum are siblings of the enum,
+    as in C++; all else lies within what declares it.
+    """
+
+    parts: Mapping[int, str]
+    opens_scope: bool = True
+
+
+_KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
+    {
+        "file": _Kind({4: "message", 5: "enum", 6: "service", 7: "field"}),
+        "message": _Kind({2: "field", 3: "message", 4: "enum", 6: "field", 8: "oneof"}),
+        "enum": _Kind({2: "value"}, opens_scope=False),
+        "service": _Kind({2: "method"}),
+        "field": _Kind({}),
+        "oneof": _Kind({}),
+        "value": _Kind({}),
+        "method": _Kind({}),
+    }
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
-    """A message or an enum: its package, its name in the proto, its class in Python."""
+class Schema:
+    """The files of a FileDescriptorSet, by name and by the symbols that they declare."""
 
-    package: str
-    name: str
+    def __init__(self, descriptor_set: bytes) -> None:
+        self._files: dict[str, bytes] = {}
+        self._imports: dict[str, tuple[str, ...]] = {}
+        self._declared: dict[str, tuple[str, str]] = {}
+        for number, data in _fields(descriptor_set):
+            if number == _SET_FILE:
+                self._add(data)
 
     @property
-    def full_name(self) -> str:
-        return f"{self.package}.{self.name}"
+    def services(self) -> tuple[str, ...]:
+        """Full names of the services, sorted."""
+        return tuple(sorted(name for name, (kind, _) in self._declared.items() if kind == "service"))
 
-    @property
-    def python(self) -> str:
-        return pythonize_class_name(self.name)
+    def file_declaring(self, symbol: str) -> str | None:
+        """The file that declares a fully qualified name of any kind."""
+        return self._declared[symbol][1] if symbol in self._declared else None
+
+    def is_message(self, symbol: str) -> bool:
+        """Whether a message type has this fully qualified name."""
+        return symbol in self._declared and self._declared[symbol][0] == "message"
+
+    def with_imports(self, file: str) -> list[bytes] | None:
+        """The file, then all that it imports, directly or not; None for a name not in the set."""
+        if file not in self._files:
+            return None
+        names = [file]
+        for name in names:  # grows while it is walked
+            names += [imported for imported in self._imports[name] if imported not in names]
+        return [self._files[name] for name in names]
+
+    def _add(self, data: bytes) -> None:
+        fields = [(number, value.decode()) for number, value in _fields(data) if number <= _DEPENDENCY]
+        texts = dict(fields)
+        file = texts[_NAME]
+        self._files[file] = data
+        self._imports[file] = tuple(value for number, value in fields if number == _DEPENDENCY)
+        for symbol, kind in _declarations(data, "file", texts.get(_PACKAGE, "")):
+            self._declared[symbol] = kind, file
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field; `kind` is protobuf's word in lower case, or "map" with its `entry`.
+def _declarations(data: bytes, kind: str, scope: str) -> Iterator[tuple[str, str]]:
+    """(fully qualified name, kind) of everything declared in a descriptor."""
+    parts = _KINDS[kind].parts
+    for number, part in _fields(data):
+        if number in parts:
+            name = next(value.decode() for number, value in _fields(part) if number == _NAME)
+            full_name = f"{scope}.{name}" if scope else name
+            yield full_name, parts[number]
+            inner = full_name if _KINDS[parts[number]].opens_scope else scope
+            yield from _declarations(part, parts[number], inner)
 
-    A message that betterproto2 shows as a Python value (a Timestamp as a datetime) has
-    a kind of its own: its name in lower case. `oneof` tells fields that exclude each other; one with a presence of its own is
-    alone in its oneof, as protoc declares it.
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, value) of the strings and messages in a message that protoc wrote.
+
+    descriptor.proto has numbers beside them, all varints, which are skipped.
     """
-
-    name: str
-    number: int
-    kind: str
-    type: Type | None
-    repeated: bool
-    oneof: int | None
-    entry: "Message | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, its fields in the order of their numbers."""
-
-    type: Type
-    fields: tuple[Field, ...]
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        value, at = _varint(data, at)
+        if tag & 7 == 2:  # length-delimited: the number is the length
+            yield tag >> 3, data[at : at + value]
+            at += value
 
 
-def read_messages(descriptors: bytes) -> list[Message]:
-    """All messages of a serialised FileDescriptorSet that holds every import."""
-    declared = {
-        f".{type_.full_name}": (type_, item)
-        for file in FileDescriptorSet.parse(descriptors).file
-        for type_, item in _walk(file.package, "", [*file.message_type, *file.enum_type])
-    }
-    return [
-        _read_message(type_, item, declared)
-        for type_, item in declared.values()
-        if isinstance(item, DescriptorProto) and not _is_entry(item)
-    ]
-
-
-_Declared = Mapping[str, tuple[Type, DescriptorProto | EnumDescriptorProto]]
-
-
-def _walk(
-    package: str, prefix: str, items: Sequence[DescriptorProto | EnumDescriptorProto]
-) -> Iterator[tuple[Type, DescriptorProto | EnumDescriptorProto]]:
-    for item in items:
-        name = f"{prefix}{item.name}"
-        yield Type(package, name), item
-        if isinstance(item, DescriptorProto):
-            yield from _walk(package, f"{name}.", [*item.nested_type, *item.enum_type])
-
-
-def _is_entry(item: DescriptorProto | EnumDescriptorProto) -> bool:
-    return isinstance(item, DescriptorProto) and item.options is not None and item.options.map_entry
-
-
-def _read_message(type_: Type, item: DescriptorProto, declared: _Declared) -> Message:
-    fields = sorted(item.field, key=lambda field: field.number)
-    return Message(type_, tuple(_read_field(field, declared) for field in fields))
-
-
-def _read_field(field: FieldDescriptorProto, declared: _Declared) -> Field:
-    type_, item = declared.get(field.type_name, (None, None))
-    kind = str(field.type.name).lower()
-    entry = None
-    if type_ is not None and (type_.package, type_.name) in WRAPPED_TYPES:
-        kind = type_.name.lower()
-    elif type_ is not None and isinstance(item, DescriptorProto) and _is_entry(item):
-        kind, entry = "map", _read_message(type_, item, declared)
-    return Field(
-        name=pythonize_field_name(field.name),
-        number=field.number,
-        kind=kind,
-        type=type_,
-        repeated=field.label == FieldDescriptorProtoLabel.REPEATED and entry is None,
-        oneof=field.oneof_index,
-        entry=entry,
-    )
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins there, and where the next byte stands."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
