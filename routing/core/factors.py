@@ -21,6 +21,9 @@ REFERENCE_EGRESS_USD_PER_GB = 0.09
 REFERENCE_REQUEST_USD = 0.005 / 1000
 """The price that scores 0.5 on `cost`: S3 us-east-1, list."""
 
+MOST_MONTHS_AND_READS = 1e12
+"""Beyond all sense, and far below where a price times a size times this overflows."""
+
 UNKNOWN_PROXIMITY = 0.5
 UNKNOWN_AFFINITY = 0.5
 """Where nothing is known, neither for nor against."""
@@ -46,16 +49,19 @@ def cost(query: Query, candidate: Candidate) -> float:
     """How the dollars for this object compare with the same object at the reference price."""
     gigabytes = query.assumed_bytes / BYTES_PER_GB
     months, reads = query.retention_months, query.expected_reads
+    requests = 1.0
+    if months + reads > MOST_MONTHS_AND_READS:
+        # Only the proportions matter: made smaller together, no sum passes the largest float.
+        scale = max(months, reads)
+        months, reads, requests = months / scale, reads / scale, requests / scale
     backend = candidate.backend
-    reference_usd = REFERENCE_REQUEST_USD + gigabytes * (
+    reference_usd = requests * REFERENCE_REQUEST_USD + gigabytes * (
         REFERENCE_STORAGE_USD_PER_GB_MONTH * months + REFERENCE_EGRESS_USD_PER_GB * reads
     )
-    usd = backend.request_usd_per_1000 / 1000 + gigabytes * (
+    usd = requests * backend.request_usd_per_1000 / 1000 + gigabytes * (
         backend.storage_usd_per_gb_month * months + backend.egress_usd_per_gb * reads
     )
-    # Both may pass the largest float together (a retention of 1e308 months); their
-    # ratio is then lost, and half says "no difference known".
-    return reference_usd / (reference_usd + usd) if reference_usd + usd < float("inf") else 0.5
+    return reference_usd / (reference_usd + usd)
 
 
 def reliability(query: Query, candidate: Candidate) -> float:  # noqa: ARG001 - a factor takes both
@@ -66,7 +72,7 @@ def reliability(query: Query, candidate: Candidate) -> float:  # noqa: ARG001 - 
 def geo_proximity(query: Query, candidate: Candidate) -> float:
     """Nearness by coordinates, or by the region's name where coordinates are missing."""
     if candidate.distance_km is not None:
-        return max(0.0, 1.0 - candidate.distance_km / FARTHEST_KM)
+        return 1.0 - candidate.distance_km / FARTHEST_KM
     location = query.location
     if location is not None and location.region and location.region == candidate.backend.region:
         return 1.0
@@ -78,11 +84,11 @@ def content_affinity(query: Query, candidate: Candidate) -> float:
     affinity = candidate.backend.content_affinity
     if not affinity:
         return UNKNOWN_AFFINITY
-    family = query.content_type.partition("/")[0]
-    for pattern in (query.content_type, f"{family}/*", "*/*"):
-        if pattern in affinity:
-            return affinity[pattern]
-    return UNKNOWN_AFFINITY
+    content_type = query.content_type
+    if content_type in affinity:
+        return affinity[content_type]
+    family = content_type.partition("/")[0] + "/*"
+    return affinity[family] if family in affinity else affinity.get("*/*", UNKNOWN_AFFINITY)
 
 
 def load(query: Query, candidate: Candidate) -> float:  # noqa: ARG001 - a factor takes both

@@ -40,6 +40,7 @@ def distance_km(a: Place, b: Place) -> float:
     >>> round(distance_km(place(38.95, -77.45), place(50.11, 8.68)))
     6547
     """
-    dx, dy, dz = a[0] - b[0], a[1] - b[1], a[2] - b[2]
-    half_chord = 0.5 * math.sqrt(dx * dx + dy * dy + dz * dz)
-    return min(2.0 * EARTH_RADIUS_KM * math.asin(min(half_chord, 1.0)), FARTHEST_KM)
+    half_chord = 0.5 * math.dist(a, b)
+    if half_chord >= 1.0:
+        return FARTHEST_KM
+    return min(2.0 * EARTH_RADIUS_KM * math.asin(half_chord), FARTHEST_KM)
