@@ -70,7 +70,10 @@ class Recent:
     def snapshot(self) -> dict[str, Any]:
         """All counts."""
         return {
-            "outcomes": {str(number): slot for number, slot in self._outcomes.items()},
+            "outcomes": {
+                str(number): {backend_id: [*counts] for backend_id, counts in slot.items()}
+                for number, slot in self._outcomes.items()
+            },
             "decisions": {str(number): count for number, count in self._decisions.items()},
         }
 

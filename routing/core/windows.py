@@ -97,7 +97,9 @@ class Interval:
         total = self.by_backend.get(backend_id)
         if total is None:
             total = self.by_backend[backend_id] = Cell()
-        typed = self.by_type.setdefault(content_type, {})
+        typed = self.by_type.get(content_type)
+        if typed is None:
+            typed = self.by_type[content_type] = {}
         cell = typed.get(backend_id)
         if cell is None:
             cell = typed[backend_id] = Cell()
@@ -226,7 +228,8 @@ class Windows:
         last = self._types.get(content_type)
         if last is None and len(self._types) >= self._max_content_types:
             return FOLDED
-        if last is None or number > last:
+        if (last is None or number > last) and content_type != FOLDED:
+            # `other` is there whether or not there is room.
             self._types[content_type] = number
         return content_type
 
