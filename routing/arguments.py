@@ -69,8 +69,8 @@ def moment(given: str) -> datetime:
         return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ParserError, UnknownTimezoneWarning, OverflowError, ValueError):
         raise ArgumentTypeError(
-            f"{shown(given)} is no time; expected for example 2026-03-01T12:00:00Z, '1 March 2026 12:00 +02:00', "
-            "10:30 (today, UTC) or Unix seconds"
+            f"{shown(given)} is no time; expected for example 2026-03-01T12:00:00Z, "
+            "'1 March 2026 12:00 +02:00', 10:30 (today, UTC) or Unix seconds"
         ) from None
 
 

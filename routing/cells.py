@@ -72,9 +72,11 @@ def money_text(dollars: float) -> str:
 
 
 def value_text(form: Callable[[float], str], value: object) -> str:
-    """The value by `form`, or as it is where it is no number, or MISSING where there is none."""
-    if value is None:
+    """The value by `form`, or as it is where it is no number, or MISSING where it is nothing."""
+    if value is None or value == "" or value == frozenset():
         return MISSING
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(map(str, value)))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return form(value)

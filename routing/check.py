@@ -237,7 +237,7 @@ async def record(probe: Probe) -> str:
     )
     _on_time(answer.at)
     _must(answer.recorded, f"not recorded: {answer.message}")
-    return f"recorded for {chosen.backend_id}: {answer.message}"
+    return f"{chosen.backend_id}, success: {answer.message}"
 
 
 async def seen(probe: Probe) -> str:
@@ -253,7 +253,7 @@ async def seen(probe: Probe) -> str:
     reported = now.outcome_count - (before.outcome_count if before else 0)
     _must(decided >= 1, f"GetInsights does not count the decision for {backend_id}")
     _must(reported >= 1, f"GetInsights does not count the outcome of {backend_id}")
-    return f"{backend_id}: {now.request_count:,} decisions, {now.outcome_count:,} outcomes in the last hour"
+    return f"decisions of {backend_id} {decided:+,}, outcomes {reported:+,}"
 
 
 async def metrics(probe: Probe) -> str:
@@ -267,7 +267,7 @@ async def metrics(probe: Probe) -> str:
         totals.decisions_total >= 1 and totals.outcomes_total >= 1,
         "system does not count the calls just made",
     )
-    return f"{update.status.name}, {totals.decisions_total:,} decisions, version {totals.version}"
+    return f"first update {update.status.name}, version {totals.version}"
 
 
 CHECKS: tuple[tuple[str, Callable[[Probe], Awaitable[str]]], ...] = (

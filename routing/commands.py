@@ -91,8 +91,7 @@ def record(arguments: Namespace, screen: Screen) -> int:
             at=arguments.at,
         ),
     )
-    said = "recorded" if answer.recorded else "not recorded"
-    screen.answer(answer_values(answer), (f"{said}: {answer.message}" if answer.message else said,))
+    screen.answer(answer_values(answer), (answer.message,))
     return FINE if answer.recorded else REFUSED
 
 

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,12 +69,12 @@ def plain(block: Block) -> str:
     """
     if not isinstance(block, Table):
         return "  ".join(cell.text for cell in cells(block))
-    header = tuple(column.removeprefix(">") for column in block.columns)
+    header = tuple(printable(column.removeprefix(">")) for column in block.columns)
     lines = [header, *(tuple(cell.text for cell in cells(row)) for row in block.rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     right = [column.startswith(">") for column in block.columns]
     body = [_line(line, widths, right) for line in lines]
-    return "\n".join([block.title, *body] if block.title else body)
+    return "\n".join([printable(block.title), *body] if block.title else body)
 
 
 def _line(texts: Sequence[str], widths: Iterable[int], right: Iterable[bool]) -> str:
@@ -103,15 +103,21 @@ def pretty(block: Block) -> "RenderableType":
     if not isinstance(block, Table):
         return Text("  ").join(map(_text, cells(block)))
     shown = RichTable(
-        title=block.title or None,
+        title=Text(printable(block.title), style="bold") if block.title else None,
         title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for column in block.columns:
-        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        shown.add_column(column.removeprefix(">"), justify=side, overflow="fold")
+        number = column.startswith(">")
+        shown.add_column(
+            _text(Cell(printable(column.removeprefix(">")))),
+            justify="right" if number else "left",
+            no_wrap=number,  # half a number is worse than half a name
+            overflow="fold",
+        )
     for row in block.rows:
         shown.add_row(*map(_text, cells(row)))
     return shown

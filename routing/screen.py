@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from routing.display import Block, Cell, plain, pretty, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 _SPINNER_AFTER_S = 1.0
 """Shorter waits show nothing: a flicker is more noise than news."""
@@ -101,7 +101,7 @@ class Screen:
 
     def _show(self, blocks: tuple[Block, ...]) -> None:
         if self._pretty:
-            self._console().print(*map(pretty, blocks), sep="\n")
+            self._console().print(*_spaced(blocks), sep="\n")
         else:
             self.write("\n\n".join(map(plain, blocks)))
 
@@ -116,7 +116,7 @@ class Screen:
         from rich.live import Live
 
         with Live(console=self._console(), auto_refresh=False) as live:
-            yield lambda values: live.update(Group(*map(pretty, view(values))), refresh=True)
+            yield lambda values: live.update(Group(*_spaced(view(values))), refresh=True)
 
     def _console(self) -> "Console":
         from rich.console import Console
@@ -125,9 +125,18 @@ class Screen:
         return Console(
             file=self.out,
             force_terminal=True,
-            color_system=None if self._environment.get("NO_COLOR") else "auto",
+            color_system=None if self._environment.get("NO_COLOR") else "standard",
+            no_color=False,  # rich would read the variable itself, and leave bold and dim in
             width=None if sized else _PIPED_WIDTH,
         )
+
+
+def _spaced(blocks: tuple[Block, ...]) -> "list[RenderableType]":
+    """For rich, with an empty line between each two."""
+    drawn: list[RenderableType] = []
+    for block in blocks:
+        drawn += ["", pretty(block)] if drawn else [pretty(block)]
+    return drawn
 
 
 def _jsonable(value: object) -> object:

@@ -1,13 +1,11 @@
 """What a server answered, as tables for people; each view takes the plain values that --json prints."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from routing.cells import (
-    MISSING,
     STATUSES,
     Values,
-    cell,
     count_text,
     duration_text,
     grid,
@@ -31,21 +29,16 @@ _ESTIMATES = MappingProxyType(
         "success_evidence": ">learned",
     }
 )
-_INSIGHTS = MappingProxyType(
+_USAGE = MappingProxyType(
     {
-        "score": ">score",
-        "success_rate": ">success",
         "request_count": ">decisions",
         "outcome_count": ">outcomes",
         "failure_count": ">failed",
         "total_size": ">volume",
         "avg_content_size": ">avg size",
-        "p50_ms": ">p50",
-        "p90_ms": ">p90",
-        "p99_ms": ">p99",
     }
 )
-_USAGE = MappingProxyType({key: _INSIGHTS[key] for key in _INSIGHTS if key.endswith(("_count", "_size"))})
+_INSIGHTS = MappingProxyType({"score": ">score", "success_rate": ">success", **_USAGE})
 _LATENCY = MappingProxyType(
     {
         "count": ">measured",
@@ -67,17 +60,21 @@ _LIVE = MappingProxyType(
         "outcomes": ">outcomes",
     }
 )
-_PROFILES = MappingProxyType(
+_SPEEDS = MappingProxyType(
     {
         "region": "region",
-        "storage_usd_per_gb_month": ">storage $",
-        "egress_usd_per_gb": ">egress $",
-        "request_usd_per_1000": ">requests $",
         "latency_ms": ">latency",
         "throughput_mbps": ">Mbit/s",
         "success_rate": ">success",
         "max_object_bytes": ">largest",
         "max_inflight": ">in flight",
+    }
+)
+_PRICES = MappingProxyType(
+    {
+        "storage_usd_per_gb_month": ">$/GB·month",
+        "egress_usd_per_gb": ">$/GB read",
+        "request_usd_per_1000": ">$/1,000 requests",
         "tags": "tags",
     }
 )
@@ -135,25 +132,35 @@ def _contributions(candidates: Mapping[str, Values], weights: Values) -> Table:
         )
         for name, each in candidates.items()
     )
-    headings = ("backend", ">score", *(f">{factor}" for factor in weights))
+    headings = ("backend", ">score", *(f">{name}" for name in _short(weights)))
     return Table("contributions to the score", headings, rows)
 
 
+def _short(names: Iterable[str]) -> Collection[str]:
+    """The first word of each name, where that tells them apart: all must fit into a line."""
+    whole = tuple(names)
+    words = dict.fromkeys(name.split("_")[0] for name in whole)
+    return words if len(words) == len(whole) else whole
+
+
 def insights_view(values: Values) -> tuple[Block, ...]:
-    """The backends, the weights, and which types went where."""
-    flat = {"score": values["backend_scores"], "success_rate": values["backend_success_rates"]}
-    nested: tuple[Mapping[str, Values], ...] = (values["backend_usage_stats"], values["latency_stats"])
-    names = dict.fromkeys(name for part in (*flat.values(), *nested) for name in part)
+    """The backends, their speed, the weights, and which types went where."""
+    usage: Mapping[str, Values] = values["backend_usage_stats"]
+    scores, rates = values["backend_scores"], values["backend_success_rates"]
     rows = {
-        name: {key: part.get(name) for key, part in flat.items()}
-        | {key: value for part in nested for key, value in part.get(name, _NONE).items()}
-        for name in names
+        name: {**usage.get(name, _NONE), "score": scores.get(name), "success_rate": rates.get(name)}
+        for name in sorted({*scores, *rates, *usage})
     }
     return (
         grid("backends", "backend", rows, _INSIGHTS),
+        *_latency(values["latency_stats"]),
         _flat("default weights", "factor", "weight", values["factor_weights"]),
         *_distribution(values["content_type_distribution"]),
     )
+
+
+def _latency(rows: Mapping[str, Values]) -> Iterable[Table]:
+    return [grid("durations", "backend", rows, _LATENCY)] if rows else []
 
 
 def _flat(title: str, first: str, key: str, values: Values) -> Table:
@@ -183,7 +190,7 @@ SECTION_VIEWS: Mapping[str, Callable[[Mapping[str, Values]], Iterable[Table]]] =
         "factor_weights": lambda values: [_flat("default weights", "factor", "weight", values)],
         "backend_scores": lambda values: [_flat("scores", "backend", "score", values)],
         "success_rates": lambda values: [_flat("success", "backend", "success_rate", values)],
-        "latency_stats": lambda rows: [grid("latency", "backend", rows, _LATENCY)],
+        "latency_stats": _latency,
         "usage_stats": lambda rows: [grid("usage", "backend", rows, _USAGE)],
         "content_distribution": _distribution,
     }
@@ -214,19 +221,12 @@ def _heading(values: Values, system: Values) -> Row:
 
 
 def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
-    """The profiles; prices are per GB and month, per GB read and per 1,000 requests."""
-    rows: tuple[Row, ...] = tuple(
-        (
-            Cell(each["id"], "" if each["enabled"] else "dim"),
-            *(_profile_cell(key, each[key]) for key in _PROFILES),
-        )
-        for each in backends
-    )
+    """The profiles: what each is like, and what it costs."""
+    rows = {each["id"]: each for each in backends}
     disabled = [each["id"] for each in backends if not each["enabled"]]
     said = f"{len(backends)} backends" + (f", disabled: {', '.join(disabled)}" if disabled else "")
-    return (Table("", ("backend", *_PROFILES.values()), rows), (said,))
-
-
-def _profile_cell(key: str, value: object) -> str:
-    text = ", ".join(sorted(value)) if isinstance(value, frozenset) else cell(key, value).text
-    return text or MISSING
+    return (
+        grid("profiles", "backend", rows, _SPEEDS),
+        grid("prices", "backend", rows, _PRICES),
+        (said,),
+    )
