@@ -38,7 +38,7 @@ def distance_km(a: Place, b: Place) -> float:
     of the dot product does not.
 
     >>> round(distance_km(place(38.95, -77.45), place(50.11, 8.68)))
-    6547
+    6553
     """
     half_chord = 0.5 * math.dist(a, b)
     if half_chord >= 1.0:
