@@ -1,0 +1,203 @@
+"""One connection between h2 and its socket: what h2 decides differently for us, and how it ends."""
+
+import asyncio
+from collections.abc import Callable
+
+from grpclib import protocol
+from grpclib.config import Configuration
+from grpclib.utils import Wrapper
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived
+from h2.exceptions import StreamClosedError
+from h2.settings import SettingCodes, Settings
+from hpack import Encoder
+from hyperframe.frame import GoAwayFrame, PingFrame
+
+from routing.http2.gate import Violation
+from routing.http2.headers import Malformed, check_request
+from routing.http2.limits import Budget, Http2Limits
+from routing.http2.streams import CallStream
+
+WINDOW_BYTES = 4 << 20
+"""What a client may send unasked, on a stream and in all: one request of the largest
+size. Less costs a large request a round trip; this is also what unread requests hold."""
+
+ENCODER_TABLE_BYTES = 4_096
+"""The most of our response headers that we remember to shorten the next ones. A client
+may offer gigabytes, and would decide over our memory; beyond HTTP/2's default nothing
+gets shorter, since our headers repeat."""
+
+REMEMBERED_STREAMS = 1_024
+"""Streams that h2 remembers after their end, to tell late frames from wrong ones. Its own
+65,536 cost 8 MB for each connection; four times the open ones cover what is on its way."""
+
+CONFIGURATION = H2Configuration(
+    client_side=False,
+    # Any byte may stand in a field value; one that is not ASCII must not raise here.
+    header_encoding="latin-1",
+    # `headers.check_request` refuses one stream where h2 would end the connection.
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    # Ours are valid as they are written.
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class CappedEncoder(Encoder):
+    """HPACK for our headers, within our memory whatever table size the client allows."""
+
+    @property
+    def header_table_size(self) -> int:
+        return super().header_table_size
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        # The base class has a property, and properties are not inherited by halves.
+        Encoder.header_table_size.fset(self, min(value, ENCODER_TABLE_BYTES))  # type: ignore[attr-defined]
+
+
+class Session(H2Connection):
+    """h2's state of one connection, with our settings and limits."""
+
+    MAX_CLOSED_STREAMS = REMEMBERED_STREAMS
+
+    def __init__(self, limits: Http2Limits) -> None:
+        super().__init__(CONFIGURATION)
+        self.encoder = CappedEncoder()
+        self.decoder.max_header_list_size = limits.max_header_list_bytes
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+                SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
+            },
+        )
+        self.initiate_connection()
+        self.increment_flow_control_window(WINDOW_BYTES - self.inbound_flow_control_window)
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Always 0: h2 would end the connection at the limit, we refuse the stream.
+
+        Asking the base class is what makes it forget closed streams.
+        """
+        return 0 * super().open_inbound_streams
+
+
+class Link(protocol.Connection):
+    """The connection as streams see it: flow control, output, back-pressure, the end.
+
+    Touches `_connection` and `_transport` of grpclib's class, which it replaces in all
+    but the statistics.
+    """
+
+    def __init__(
+        self, session: Session, transport: asyncio.Transport, limits: Http2Limits, budget: Budget
+    ) -> None:
+        super().__init__(session, transport, config=Configuration().__for_server__())
+        self.limits = limits
+        self.budget = budget
+        self.held_bytes = 0
+        self.unsent_bytes = 0
+        self._over = False
+
+    def hold(self, size_bytes: int) -> None:
+        """Request bytes came to wait for the rest of their message, or went."""
+        self.held_bytes += size_bytes
+
+    def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> CallStream:
+        return CallStream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
+
+    def initialize(self) -> None:
+        """Nothing: `Protocol.check` keeps alive."""
+
+    def flush(self) -> None:
+        if not self._over:
+            super().flush()
+
+    def ping(self) -> None:
+        """Asks the peer for a sign of life."""
+        self.flush()
+        self._transport.write(PingFrame(0, opaque_data=b"alive?  ").serialize())
+
+    def go_away(self, code: ErrorCodes, reason: str, last_stream: int) -> None:
+        """Says that no stream after `last_stream` is taken.
+
+        Written past h2, whose own GOAWAY ends its state machine and with it the calls
+        that have begun.
+        """
+        self.flush()
+        frame = GoAwayFrame(0, last_stream_id=last_stream, error_code=code, additional_data=reason.encode())
+        self._transport.write(frame.serialize())
+
+    def is_closing(self) -> bool:
+        return self._over or super().is_closing()
+
+    def close(self) -> None:
+        """Sends what is written, tells the peer that this was all, and lets it finish.
+
+        The peer answers by closing its side, upon which asyncio closes ours; one that
+        does not is cut off after `linger_seconds`.
+        """
+        if self._over:
+            return
+        self.flush()
+        self._over = True
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+        asyncio.get_running_loop().call_later(self.limits.linger_seconds, transport.abort)
+
+
+class Processor(protocol.EventsProcessor):
+    """What each event of h2 leads to; the base class has the rest of the table."""
+
+    connection: Link
+
+    def __init__(
+        self,
+        handler: protocol.AbstractHandler,
+        connection: Link,
+        session: Session,
+        admits: Callable[[], bool],
+    ) -> None:
+        super().__init__(handler, connection)
+        self._session = session
+        self._admits = admits
+
+    def process_request_received(self, event: RequestReceived) -> None:
+        try:
+            check_request(event.headers)  # type: ignore[arg-type]  # decoded, by our configuration
+        except Malformed:
+            self._refuse(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+        else:
+            if self._admits():
+                super().process_request_received(event)
+            else:
+                self._refuse(event.stream_id, ErrorCodes.REFUSED_STREAM)
+
+    def process_data_received(self, event: DataReceived) -> None:
+        super().process_data_received(event)
+        if self.connection.held_bytes > self.connection.limits.max_held_bytes:
+            stream = self.streams[event.stream_id]
+            self._refuse(event.stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
+            stream.__terminated__("too much of unfinished requests")
+            self.handler.cancel(stream)
+
+    def _refuse(self, stream_id: int, code: ErrorCodes) -> None:
+        """Resets a stream, and has its connection pay for that: resets that a client
+        provokes cost as much as those that it sends."""
+        try:
+            self._session.reset_stream(stream_id, code)
+        except StreamClosedError:
+            pass  # its client has reset it already, later in the same bytes
+        if not self.connection.budget.spend():
+            raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams that had to be refused")

@@ -1,0 +1,116 @@
+"""The connections of one server: taken, watched over, asked to leave, ended."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from grpclib import const
+from grpclib._typing import IServable
+from grpclib.encoding.base import CodecBase
+from h2.errors import ErrorCodes
+
+from routing.http2.limits import Http2Limits
+from routing.http2.protocol import Protocol
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 1.0
+"""How often connections are looked at: the error of every time limit. A thousand
+connections take about 1 ms."""
+
+BACKLOG = 1_024
+"""Connections that the kernel may hold until we take them: a fleet that reconnects at once."""
+
+
+class Listener:
+    """Serves gRPC over HTTP/2.
+
+    Takes grpclib's place of `Server`, which has no say in its protocol, leaves
+    connections open when it closes, and on Python 3.12 then waits for the clients.
+    State: the open connections, bounded by `max_connections`.
+    """
+
+    def __init__(
+        self,
+        servables: Iterable[IServable],
+        codec: CodecBase,
+        limits: Http2Limits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.mapping: Mapping[str, const.Handler] = {
+            path: handler for servable in servables for path, handler in servable.__mapping__().items()
+        }
+        self.codec = codec
+        self.limits = limits or Http2Limits()
+        self.connections: set[Protocol] = set()
+        self._clock = clock
+        self._draining = False
+        self._servers: list[asyncio.Server] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"<Listener connections={len(self.connections)}{' draining' * self._draining}>"
+
+    async def start(self, listening: Iterable[socket.socket], context: ssl.SSLContext | None = None) -> None:
+        """Takes connections on these bound sockets, with TLS if there is a context."""
+        for one in listening:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Protocol(self, self._clock),
+                sock=one,
+                ssl=context,
+                ssl_handshake_timeout=self.limits.greeting_seconds if context else None,
+                backlog=BACKLOG,
+            )
+            self._servers.append(server)
+        self._watch = asyncio.create_task(self._watch_over(), name="connections")
+
+    def drain(self) -> None:
+        """Takes no more connections, and asks the clients of those that are open to call elsewhere."""
+        if self._draining:
+            return
+        self._draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.go_away()
+
+    async def close(self) -> None:
+        """Ends every connection; returns when all are gone, and their calls with them."""
+        self.drain()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        for connection in list(self.connections):
+            connection.end(ErrorCodes.NO_ERROR, "closing")
+        await self._empty.wait()
+
+    def joined(self, connection: Protocol) -> bool:
+        """A connection was made; whether there is room for it."""
+        room = len(self.connections) < self.limits.max_connections
+        self.connections.add(connection)
+        self._empty.clear()
+        if room and self._draining:
+            connection.go_away()
+        return room
+
+    def left(self, connection: Protocol) -> None:
+        """A connection is lost."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    async def _watch_over(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            try:
+                now = self._clock()
+                for connection in list(self.connections):
+                    connection.check(now)
+            except Exception:
+                log.exception("checking connections failed")

@@ -1,0 +1,180 @@
+"""One connection's life: its bytes, its patience, its end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from grpclib import protocol
+from grpclib.config import Configuration
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from routing.http2.answers import Answers
+from routing.http2.connection import CONFIGURATION, Link, Processor, Session
+from routing.http2.gate import Gate, Violation
+from routing.http2.limits import Budget
+from routing.http2.streams import CallStream
+
+if TYPE_CHECKING:
+    from routing.http2.listener import Listener
+
+log = logging.getLogger(__name__)
+
+SLICE_BYTES = 16_384
+"""How much is parsed before its calls are looked at. asyncio reads 256 KiB at once, which
+may open thousands of streams; h2 looks through all that are open for each new one."""
+
+HIGHEST_STREAM = 2**31 - 1
+
+
+class Protocol(protocol.H2Protocol):
+    """grpclib's protocol with a gate before h2, limits, and a way to end that the client understands.
+
+    State: `_heard` and the times are what `check` compares with; `_over` once the
+    connection is ended by us, after which what still comes is not looked at.
+    """
+
+    connection: Link
+    processor: Processor
+    handler: Answers
+
+    def __init__(self, listener: "Listener", clock: Callable[[], float]) -> None:
+        self._listener = listener
+        self._limits = listener.limits
+        self._clock = clock
+        answers = Answers(listener.mapping, listener.codec, listener.limits, clock, self._answered)
+        super().__init__(answers, Configuration().__for_server__(), CONFIGURATION)
+        self._over = False
+        self._heard = False
+        self._frames_seen = 0
+        self._pinged_at: float | None = None
+        self._paused_at: float | None = None
+        self._began_at = self._heard_at = self._moved_at = self._busy_at = clock()
+
+    def __repr__(self) -> str:
+        return f"<Protocol calls={len(self.handler.tasks)}{' over' * self._over}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Replaces grpclib's whole method: it names its classes instead of asking for them.
+        budget = Budget(self._limits, self._clock)
+        self._gate = Gate(self._limits, budget)
+        self._session = Session(self._limits)
+        self._transport = cast(asyncio.Transport, transport)
+        self.connection = Link(self._session, self._transport, self._limits, budget)
+        self.processor = Processor(self.handler, self.connection, self._session, self._admits)
+        self.connection.flush()
+        if not self._listener.joined(self):
+            self.end(ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        for at in range(0, len(data), SLICE_BYTES):
+            if self._over:
+                return
+            self._receive(data[at : at + SLICE_BYTES])
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            seen = self._gate.feed(data)
+            for event in self.connection.feed(seen) if seen else ():
+                self.processor.process(event)
+        except Violation as violation:
+            self.end(violation.code, violation.reason)
+        except ProtocolError as error:
+            # h2 has written its own GOAWAY.
+            self.end(None, str(error))
+        else:
+            self.connection.flush()
+            if self._gate.leaving:
+                self._answered()
+
+    def go_away(self) -> None:
+        """Asks the client to call elsewhere; calls that have begun, or are on their way, are answered."""
+        if not self._over:
+            self.connection.go_away(ErrorCodes.NO_ERROR, "draining", HIGHEST_STREAM)
+
+    def end(self, code: ErrorCodes | None, reason: str) -> None:
+        """Ends the connection and every call on it; `code` None where the GOAWAY is written already."""
+        if self._over:
+            return
+        self._over = True
+        if code is not None:
+            self.connection.go_away(code, reason, self._gate.highest_stream)
+        if code is not ErrorCodes.NO_ERROR:
+            peer = self._transport.get_extra_info("peername")
+            log.info("connection ended by us peer=%s reason=%s", peer, reason)
+        self.processor.close(reason)
+
+    def abort(self) -> None:
+        """Drops the connection without a word."""
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._paused_at = self._clock()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._paused_at = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._over = True
+        self.processor.close("connection lost")
+        self._listener.left(self)
+
+    def check(self, now: float) -> None:
+        """Ends what keeps us waiting; the listener calls it about once a second."""
+        limits = self._limits
+        if self._over:
+            return
+        if self._paused_at is not None and now - self._paused_at > limits.stall_seconds:
+            self.abort()  # nothing that we write arrives
+        elif not self._gate.greeted and now - self._began_at > limits.greeting_seconds:
+            self.end(ErrorCodes.SETTINGS_TIMEOUT, "no SETTINGS came")
+        elif self._stuck(now):
+            self.end(ErrorCodes.ENHANCE_YOUR_CALM, "a frame or header block does not end")
+        elif not self.handler.tasks and now - self._busy_at > limits.idle_seconds:
+            self.end(ErrorCodes.NO_ERROR, "idle")
+        elif self.handler.tasks:
+            self._cut_requests(now)
+            self._keep_alive(now)
+
+    def _stuck(self, now: float) -> bool:
+        """Whether a frame or a header block has been unfinished, and alone, for too long."""
+        if not self._gate.mid_frame or self._gate.frames != self._frames_seen:
+            self._frames_seen = self._gate.frames
+            self._moved_at = now
+        return now - self._moved_at > self._limits.frame_seconds
+
+    def _cut_requests(self, now: float) -> None:
+        """A request that does not end is read as if it did, and answered as one cut short."""
+        for stream in self.processor.streams.values():
+            assert isinstance(stream, CallStream)
+            if (
+                not stream.ended
+                and not stream.takes_many
+                and now - stream.opened_at > self._limits.request_seconds
+            ):
+                stream.__ended__()
+
+    def _keep_alive(self, now: float) -> None:
+        if self._heard:
+            self._heard = False
+            self._heard_at = now
+            self._pinged_at = None
+        elif self._pinged_at is not None:
+            if now - self._pinged_at > self._limits.keepalive_timeout_seconds:
+                self.abort()
+        elif now - self._heard_at > self._limits.keepalive_seconds:
+            self._pinged_at = now
+            self.connection.ping()
+
+    def _admits(self) -> bool:
+        return len(self.handler.tasks) < self._limits.max_streams
+
+    def _answered(self) -> None:
+        """A call has ended: a client that said goodbye was waiting for its last one."""
+        self._busy_at = self._clock()
+        if not self._over and self._gate.leaving and not self.handler.tasks:
+            self.end(ErrorCodes.NO_ERROR, "goodbye")

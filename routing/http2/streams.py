@@ -1,0 +1,180 @@
+"""One call's HTTP/2 stream: request bytes in, answer bytes out, both bounded.
+
+grpclib's own buffer takes a legal empty DATA frame for the end of the request, and
+keeps an object for each frame; its stream waits for a client that does not read for
+as long as that likes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from grpclib import protocol
+from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
+
+from routing.http2.limits import MAX_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from routing.http2.connection import Link
+
+
+class Buffer:
+    """The bytes of a request that came and were not read yet.
+
+    What arrives is acknowledged to the peer, so that it may send more, when the reader
+    takes it or waits for more than there is. `hold` is told by how much we grow or shrink.
+    """
+
+    __slots__ = ("_acknowledge", "_data", "_ended", "_hold", "_unacked", "_waiter", "_wanted")
+
+    def __init__(self, acknowledge: Callable[[int], None], hold: Callable[[int], None]) -> None:
+        self._acknowledge = acknowledge
+        self._hold = hold
+        self._data = bytearray()
+        self._unacked = 0
+        self._ended = False
+        self._wanted = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Buffer {len(self._data)} bytes{' ended' * self._ended}>"
+
+    def add(self, data: bytes, ack_size: int) -> None:
+        """Takes the bytes of one DATA frame; `ack_size` counts its padding too."""
+        self._data += data
+        self._hold(len(data))
+        self._unacked += ack_size
+        if self._wanted:
+            self._ack(self._unacked)
+            if len(self._data) >= self._wanted:
+                self._wake()
+
+    def eof(self) -> None:
+        """The request ends here."""
+        self._ended = True
+        self._wake()
+
+    async def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, or none at the end of the request.
+
+        Raises AssertionError where the request ends in between, as grpclib's does, so
+        that what calls it need not know which of the two it has.
+        """
+        if len(self._data) < size and not self._ended:
+            await self._wait(size)
+        if len(self._data) < size:
+            if not self._data:
+                return b""
+            raise AssertionError("Received less data than expected")
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        self._hold(-size)
+        self._ack(min(size, self._unacked) if self._data else self._unacked)
+        return taken
+
+    def unacked_size(self) -> int:
+        """What is still to be acknowledged; the stream is released, and its bytes dropped."""
+        unacked, self._unacked = self._unacked, 0
+        self._hold(-len(self._data))
+        self._data.clear()
+        return unacked
+
+    async def _wait(self, size: int) -> None:
+        self._ack(self._unacked)
+        self._wanted = size
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._wanted = 0
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ack(self, size: int) -> None:
+        if size:
+            self._unacked -= size
+            self._acknowledge(size)
+
+
+class CallStream(protocol.Stream):
+    """grpclib's stream with our buffer, and with an end to the client's patience with itself.
+
+    Touches `_h2_connection`, h2's connection under the stream. `ended` once the request
+    is complete; `takes_many` where it may stay open for as long as the client likes.
+    """
+
+    connection: "Link"
+    id: int
+
+    def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
+        super().init_stream(stream_id, connection)
+        # The declared type is grpclib's Buffer; ours answers to the same five methods.
+        self.buffer = Buffer(partial(self.connection.ack, stream_id), self.connection.hold)  # type: ignore[assignment]
+        self.ended = False
+        self.takes_many = False
+        self.opened_at = 0.0
+
+    def __ended__(self) -> None:
+        self.ended = True
+        self.buffer.eof()
+
+    async def send_headers(self, headers: list[tuple[str, str]], end_stream: bool = False) -> None:
+        await self._writable(0)
+        # h2 would take a stream that it has forgotten for a new one of ours.
+        if self.id not in self._h2_connection.streams:
+            raise StreamClosedError(self.id)
+        self._h2_connection.send_headers(self.id, headers, end_stream=end_stream)
+        self._sent()
+
+    async def send_data(self, data: bytes, end_stream: bool = False) -> None:
+        at = 0
+        while True:
+            await self._writable(len(data) - at)
+            window = self._h2_connection.local_flow_control_window(self.id)
+            if window <= 0 < len(data) - at:
+                self.window_updated.clear()
+                await self._patiently(self.window_updated, len(data) - at)
+                continue
+            size = min(window, self._h2_connection.max_outbound_frame_size, MAX_FRAME_BYTES, len(data) - at)
+            last = at + size == len(data)
+            self._h2_connection.send_data(self.id, data[at : at + size], end_stream=end_stream and last)
+            self._sent()
+            at += size
+            if last:
+                return
+
+    def reset_nowait(self, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+        self._h2_connection.reset_stream(self.id, error_code=error_code)
+        self.connection.flush()
+
+    def _sent(self) -> None:
+        self.connection.flush()
+        self.connection.budget.earn()
+
+    async def _writable(self, unsent_bytes: int) -> None:
+        """Waits while the socket takes no more. All who wait are woken at once, and the
+        first may fill it again: hence the loop."""
+        while not self.connection.write_ready.is_set():
+            await self._patiently(self.connection.write_ready, unsent_bytes)
+
+    async def _patiently(self, event: asyncio.Event, unsent_bytes: int) -> None:
+        """Waits for the client to read on. Gives the call up when that takes too long, or
+        when too much of the connection's answers waits already."""
+        link = self.connection
+        link.unsent_bytes += unsent_bytes
+        try:
+            if link.unsent_bytes > link.limits.max_unsent_bytes:
+                raise TimeoutError
+            async with asyncio.timeout(link.limits.stall_seconds):
+                await event.wait()
+        except TimeoutError:
+            if self.closable:
+                self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise StreamClosedError(self.id) from None
+        finally:
+            link.unsent_bytes -= unsent_bytes

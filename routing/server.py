@@ -1,0 +1,143 @@
+"""The server: put together from settings, run until a signal, drained."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
+from typing import TextIO
+
+from routing import __version__, logs
+from routing.calls import Calls, Wrapped
+from routing.core.router import Router
+from routing.health import Health
+from routing.http2 import Http2Limits, Listener
+from routing.options import Settings
+from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
+from routing.service import RequestClock, RoutingService
+from routing.sockets import address_of, listen
+from routing.tls import server_context
+from routing.wire import Codec
+
+log = logging.getLogger(__name__)
+
+SERVICE = "ipfs_kit_py.routing.RoutingService"
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What a server consists of, wired up; it has no socket and no task of its own."""
+
+    router: Router
+    service: RoutingService
+    health: Health
+    calls: Calls
+    servables: tuple[Wrapped, ...]
+    codec: Codec
+
+    async def drain(self) -> None:
+        """Health says NOT_SERVING, streams end, new calls are refused; open ones go on."""
+        self.health.set_serving(False)
+        await self.calls.drain()
+
+
+def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] | None = None) -> Assembly:
+    """The server without its socket, for `serve`, and for tests and clients in one process.
+
+    `clock` tells the time of day in Unix seconds; without one, the settings say where
+    time comes from.
+    """
+    routing = settings.routing
+    if clock is None:
+        clock = RequestClock() if routing.clock == "request" else time.time
+    router = Router(
+        settings.backends,
+        random=random,
+        weights=routing.weights,
+        discover=routing.discover,
+        max_backends=routing.max_backends,
+        max_content_types=routing.max_content_types,
+        retention_hours=routing.retention_hours,
+    )
+    codec = Codec()
+    calls = Calls(codec)
+    service = RoutingService(router, clock=clock, version=__version__)
+    health = Health([SERVICE])
+    schema = compiled_schema()
+    servables = (
+        calls.wrap(service),
+        calls.wrap(health, even_draining=True),
+        calls.wrap(Reflection(schema)),
+        calls.wrap(ReflectionAlpha(schema)),
+    )
+    return Assembly(router, service, health, calls, servables, codec)
+
+
+async def serve(
+    settings: Settings, *, limits: Http2Limits | None = None, log_output: TextIO | None = sys.stderr
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Raises ConfigError for a certificate, key, host or port that cannot be used.
+    """
+    server = settings.server
+    logs.configure(server.log_level, server.log_format, log_output)
+    context = server_context(server.ssl_cert or "", server.ssl_key or "") if server.use_ssl else None
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
+    with contextlib.ExitStack() as opened:
+        listening = [opened.enter_context(one) for one in listen(server.host, server.port)]
+        stopped = opened.enter_context(_stopped())
+        facts = ",".join(map(address_of, listening)), "on" if context else "off", len(settings.backends)
+        log.info("server starting address=%s tls=%s backends=%d version=%s", *facts, __version__)
+        for warning in settings.warnings:
+            log.warning("setting in doubt reason=%s", warning)
+        assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
+        listener = Listener(assembly.servables, assembly.codec, limits)
+        await listener.start(listening, context)
+        log.info("server ready address=%s tls=%s backends=%d version=%s", *facts, __version__)
+        await _drain(assembly, listener, await stopped, server.grace_period_seconds)
+
+
+async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: float) -> None:
+    """In this order: nobody new gets in; balancers and clients are told; what has begun finishes."""
+    calls = assembly.calls
+    log.info("server draining signal=%s open_calls=%d grace_s=%s", why, calls.open, grace_s)
+    listener.drain()
+    await assembly.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await calls.wait_idle()
+    cut = calls.open
+    await listener.close()
+    log.info("server ended cut_calls=%d answered=%d", cut, sum(calls.counts.values()))
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[asyncio.Future[str]]:
+    """The name of the first signal, once it came. The second is the kernel's: it ends the
+    process whatever state that is in."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+    before = {number: signal.getsignal(number) for number in STOPPING}
+
+    def stop(number: signal.Signals) -> None:
+        stopped.set_result(number.name)
+        for each in STOPPING:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,294 @@
+"""A connection's bytes cost only the connection, and at most what its limits say."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpclib.client
+import pytest
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.encoding.base import CodecBase
+from h2.errors import ErrorCodes
+from http2_peer import PREFACE, Peer, message
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    ExtensionFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+from routing.calls import Calls
+from routing.http2 import Http2Limits, Listener
+from routing.http2.streams import CallStream
+from routing.sockets import listen
+
+LARGEST = 4 << 20
+
+
+class Raw(CodecBase):
+    """Messages that are their bytes."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        return bytes(message)
+
+    def decode(self, data: bytes, message_type: Any) -> bytes:
+        return data
+
+
+class Service:
+    """What the tests call: Echo answers, Hold waits for `release`, Watch sends until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.holding = 0
+        self.cancelled = 0
+
+    async def echo(self, message: bytes) -> bytes:
+        return message
+
+    async def length(self, message: bytes) -> bytes:
+        return str(len(message)).encode()
+
+    async def many(self, message: bytes) -> bytes:
+        return b"x" * int(message)
+
+    async def hold(self, message: bytes) -> bytes:
+        self.holding += 1
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.holding -= 1
+        return message
+
+    async def watch(self, message: bytes) -> AsyncIterator[bytes]:
+        yield message
+        await self.release.wait()
+
+    async def talk(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for one in messages:
+            yield one
+
+    def __mapping__(self) -> dict[str, Handler]:
+        def row(name: str, cardinality: Cardinality) -> tuple[str, Handler]:
+            return f"/test.Test/{name}", Handler(None, cardinality, bytes, bytes)  # type: ignore[arg-type]
+
+        return dict(
+            [
+                *(row(name, Cardinality.UNARY_UNARY) for name in ("Echo", "Length", "Many", "Hold")),
+                row("Watch", Cardinality.UNARY_STREAM),
+                row("Talk", Cardinality.STREAM_STREAM),
+            ]
+        )
+
+
+class Server:
+    """A listener on a loopback port, its service, and a way to more of them."""
+
+    def __init__(self, limits: Http2Limits, clock: Callable[[], float] | None = None) -> None:
+        self.service = Service()
+        self.calls = Calls(Raw())
+        more: dict[str, Any] = {"clock": clock} if clock else {}
+        self.listener = Listener([self.calls.wrap(self.service)], Raw(), limits, **more)
+        self.port = 0
+        self._peers = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Server":
+        listening = listen("127.0.0.1", 0)
+        self.port = listening[0].getsockname()[1]
+        await self.listener.start(listening)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        closing = asyncio.create_task(self.listener.close())
+        await self._peers.aclose()
+        await closing
+
+    async def peer(self, **how: Any) -> Peer:
+        return await self._peers.enter_async_context(await Peer.connect(self.port, **how))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Lets the server work until this holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0)
+
+    @property
+    def streams(self) -> int:
+        return sum(len(connection.processor.streams) for connection in self.listener.connections)
+
+
+@contextlib.asynccontextmanager
+async def serving(clock: Callable[[], float] | None = None, **limits: Any) -> AsyncIterator[Server]:
+    async with Server(Http2Limits(**limits), clock) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Any:
+    """Nothing that a client does is worth a warning, least of all a traceback."""
+    caplog.set_level(logging.INFO)
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_call_is_answered() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        stream = peer.call(b"hello")
+        assert (await peer.until(DataFrame, stream)).data == message(b"hello")
+        assert await peer.status(stream) == (0, "")
+
+
+async def test_an_answer_does_not_wait_for_the_clients_kernel() -> None:
+    async with serving() as server:
+        await (await server.peer()).alive()
+        (connection,) = server.listener.connections
+        ours = connection.connection._transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_grpclibs_own_client_is_served() -> None:
+    async with serving() as server:
+        channel = grpclib.client.Channel("127.0.0.1", server.port, codec=Raw())
+        method = grpclib.client.UnaryUnaryMethod(channel, "/test.Test/Echo", bytes, bytes)
+        assert await method(b"hello") == b"hello"
+        channel.close()
+
+
+async def test_the_largest_request_is_read_and_one_byte_more_is_refused_alone() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        held = peer.call(path="/test.Test/Hold")
+        fits = peer.headers(path="/test.Test/Length")
+        over = peer.headers(path="/test.Test/Length")
+        for frame, size in ((fits, LARGEST), (over, LARGEST + 1)):
+            peer.write(frame)
+            await peer.send_slowly(frame.stream_id, message(b"x" * size))
+        assert (await peer.until(DataFrame, fits.stream_id)).data == message(b"4194304")
+        assert (await peer.status(fits.stream_id))[0] == Status.OK.value
+        assert (await peer.status(over.stream_id))[0] == Status.RESOURCE_EXHAUSTED.value
+        server.service.release.set()
+        assert await peer.status(held) == (0, "")
+
+
+async def test_what_a_refused_request_leaves_unread_is_acknowledged_to_its_connection() -> None:
+    """Otherwise sixteen of them would leave no window for anybody."""
+    async with serving() as server:
+        peer = await server.peer()
+        for _ in range(16):
+            frame = peer.headers(path="/test.Test/Length")
+            peer.write(frame)
+            await peer.send_slowly(frame.stream_id, message(b"x" * (1 << 20), length=LARGEST + 1))
+            assert (await peer.status(frame.stream_id))[0] == Status.RESOURCE_EXHAUSTED.value
+        stream = peer.call(b"still here")
+        assert await peer.status(stream) == (0, "")
+
+
+async def test_a_client_that_leaves_takes_its_calls_with_it() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        peer.call(path="/test.Test/Hold")
+        peer.call(path="/test.Test/Watch")
+        await server.until(lambda: server.service.holding == 1)
+        peer.writer.transport.abort()
+        await server.until(lambda: not server.listener.connections and not server.calls.open)
+        assert server.service.cancelled == 1
+
+
+async def test_a_reset_call_leaves_nothing_behind() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        for _ in range(100):
+            stream = peer.call(path="/test.Test/Hold")
+            peer.write(RstStreamFrame(stream, error_code=ErrorCodes.CANCEL))
+        assert await peer.alive()
+        await server.until(lambda: server.streams == 0)
+        (connection,) = server.listener.connections
+        assert not connection.handler.tasks
+        assert server.service.holding == server.calls.open == 0
+
+
+async def test_a_thousand_calls_leave_no_objects() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        for _ in range(50):
+            await peer.status(peer.call())
+        gc.collect()
+        before = len(gc.get_objects())
+        for _ in range(1000):
+            await peer.status(peer.call())
+            peer.frames.clear()
+        gc.collect()
+        # h2 remembers how the last streams ended, and Python keeps some free objects.
+        assert len(gc.get_objects()) - before < 500
+        assert sum(isinstance(one, CallStream) for one in gc.get_objects()) == 0
+
+
+async def test_a_clients_goodbye_lets_its_calls_finish() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        held = peer.call(path="/test.Test/Hold")
+        peer.write(GoAwayFrame(0, last_stream_id=0, error_code=0))
+        assert await peer.alive()
+        server.service.release.set()
+        assert await peer.status(held) == (0, "")
+        assert (await peer.goodbye()).error_code == ErrorCodes.NO_ERROR
+
+
+async def test_a_goodbye_without_calls_ends_the_connection() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        peer.write(GoAwayFrame(0, last_stream_id=0, error_code=0))
+        assert (await peer.goodbye()).error_code == ErrorCodes.NO_ERROR
+        await server.until(lambda: not server.listener.connections)
+
+
+async def test_a_drain_lets_calls_finish_and_takes_no_new_connection() -> None:
+    async with serving(linger_seconds=0.01) as server:
+        peer = await server.peer()
+        held = peer.call(path="/test.Test/Hold")
+        await server.until(lambda: server.service.holding == 1)
+        server.listener.drain()
+        said = await peer.until(GoAwayFrame)
+        assert (said.error_code, said.last_stream_id) == (ErrorCodes.NO_ERROR, 2**31 - 1)
+        with pytest.raises(OSError):
+            await Peer.connect(server.port)
+        server.service.release.set()
+        assert await peer.status(held) == (0, "")
+        await server.listener.close()
+        said = await peer.goodbye()
+        assert (said.error_code, said.last_stream_id) == (ErrorCodes.NO_ERROR, held)
+
+
+async def test_closing_ends_calls_that_do_not() -> None:
+    async with serving(linger_seconds=0.01) as server:
+        peer = await server.peer()
+        peer.call(path="/test.Test/Hold")
+        await server.until(lambda: server.service.holding == 1)
+        await server.listener.close()
+        assert (await peer.goodbye()).error_code == ErrorCodes.NO_ERROR
+        assert server.service.cancelled == 1
+        assert not server.listener.connections
+
+
+async def test_a_peer_that_does_not_close_is_cut_off() -> None:
+    async with serving(linger_seconds=0.01) as server:
+        await server.peer()
+        await server.until(lambda: len(server.listener.connections) == 1)
+        await server.listener.close()
+        assert not server.listener.connections
