@@ -32,11 +32,13 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field; `kind` is protobuf's word in lower case, or "map" with its `entry`.
+    """One field; `kind` is protobuf's word in lower case, with two exceptions.
 
-    A message that betterproto2 shows as a Python value (a Timestamp as a datetime) has
-    a kind of its own: its name in lower case. `oneof` tells fields that exclude each other; one with a presence of its own is
-    alone in its oneof, as protoc declares it.
+    A map's kind is "map", its `type` the message of its entries, its `parts` their key
+    and value. A message that betterproto2 shows as a Python value (a Timestamp as a
+    datetime) has a kind of its own: its name in lower case. `oneof` is equal for fields
+    that exclude each other; one with a presence of its own is alone in its oneof, as
+    protoc declares it.
     """
 
     name: str
@@ -45,15 +47,16 @@ class Field:
     type: Type | None
     repeated: bool
     oneof: int | None
-    entry: "Message | None"
+    parts: "tuple[Field, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, its fields in the order of their numbers."""
+    """One message, its fields in the order of their numbers; an `entry` belongs to a map."""
 
     type: Type
     fields: tuple[Field, ...]
+    entry: bool
 
 
 def read_messages(descriptors: bytes) -> list[Message]:
@@ -66,16 +69,15 @@ def read_messages(descriptors: bytes) -> list[Message]:
     return [
         _read_message(type_, item, declared)
         for type_, item in declared.values()
-        if isinstance(item, DescriptorProto) and not _is_entry(item)
+        if isinstance(item, DescriptorProto)
     ]
 
 
-_Declared = Mapping[str, tuple[Type, DescriptorProto | EnumDescriptorProto]]
+_Item = DescriptorProto | EnumDescriptorProto
+_Declared = Mapping[str, tuple[Type, _Item]]
 
 
-def _walk(
-    package: str, prefix: str, items: Sequence[DescriptorProto | EnumDescriptorProto]
-) -> Iterator[tuple[Type, DescriptorProto | EnumDescriptorProto]]:
+def _walk(package: str, prefix: str, items: Sequence[_Item]) -> Iterator[tuple[Type, _Item]]:
     for item in items:
         name = f"{prefix}{item.name}"
         yield Type(package, name), item
@@ -83,29 +85,33 @@ def _walk(
             yield from _walk(package, f"{name}.", [*item.nested_type, *item.enum_type])
 
 
-def _is_entry(item: DescriptorProto | EnumDescriptorProto) -> bool:
-    return isinstance(item, DescriptorProto) and item.options is not None and item.options.map_entry
+def _is_entry(item: DescriptorProto) -> bool:
+    return item.options is not None and item.options.map_entry
 
 
 def _read_message(type_: Type, item: DescriptorProto, declared: _Declared) -> Message:
+    return Message(type_, _read_fields(item, declared), _is_entry(item))
+
+
+def _read_fields(item: DescriptorProto, declared: _Declared) -> tuple[Field, ...]:
     fields = sorted(item.field, key=lambda field: field.number)
-    return Message(type_, tuple(_read_field(field, declared) for field in fields))
+    return tuple(_read_field(field, declared) for field in fields)
 
 
 def _read_field(field: FieldDescriptorProto, declared: _Declared) -> Field:
     type_, item = declared.get(field.type_name, (None, None))
     kind = str(field.type.name).lower()
-    entry = None
+    parts: tuple[Field, ...] = ()
     if type_ is not None and (type_.package, type_.name) in WRAPPED_TYPES:
         kind = type_.name.lower()
-    elif type_ is not None and isinstance(item, DescriptorProto) and _is_entry(item):
-        kind, entry = "map", _read_message(type_, item, declared)
+    elif isinstance(item, DescriptorProto) and _is_entry(item):
+        kind, parts = "map", _read_fields(item, declared)
     return Field(
         name=pythonize_field_name(field.name),
         number=field.number,
         kind=kind,
         type=type_,
-        repeated=field.label == FieldDescriptorProtoLabel.REPEATED and entry is None,
+        repeated=field.label == FieldDescriptorProtoLabel.REPEATED and kind != "map",
         oneof=field.oneof_index,
-        entry=entry,
+        parts=parts,
     )
