@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from grpclib.client import Channel
@@ -84,7 +85,7 @@ class Link:
 
     async def unary(self, method: Method[Request, Answer], message: Request, deadline: Deadline) -> Answer:
         """One request, one answer; a RoutingCallError says what happened instead."""
-        return await self._apart(self._unary(method, message, deadline))
+        return await self._apart(partial(self._unary, method, message, deadline))
 
     async def _unary(self, method: Method[Request, Answer], message: Request, deadline: Deadline) -> Answer:
         with self._taken() as line:
@@ -115,20 +116,19 @@ class Link:
                 method.answer,
                 metadata=self._metadata,
             ) as stream:
-                await self._apart(_within(patience_s, stream.send_message(message, end=True)))
-                while (answer := await self._apart(_within(patience_s, stream.recv_message()))) is not None:
+                await self._apart(partial(stream.send_message, message, end=True), patience_s)
+                while (answer := await self._apart(stream.recv_message, patience_s)) is not None:
                     line.heard()
                     yield answer
-                await self._apart(_within(patience_s, stream.recv_trailing_metadata()))
+                await self._apart(stream.recv_trailing_metadata, patience_s)
 
-    async def _apart(self, step: Coroutine[Any, Any, Result]) -> Result:
+    async def _apart(self, step: Callable[[], Awaitable[Result]], patience_s: float | None = None) -> Result:
         if self._closed:
-            step.close()
             raise self._closing()
         caller = asyncio.current_task()
         assert caller is not None
         cancelled_before = caller.cancelling()
-        task = asyncio.create_task(step)
+        task = asyncio.create_task(_within(patience_s, step))
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
         try:
@@ -180,6 +180,6 @@ class Link:
         return ClientClosed(f"the client to {self._name} is closed")
 
 
-async def _within(patience_s: float, step: Coroutine[Any, Any, Result]) -> Result:
+async def _within(patience_s: float | None, step: Callable[[], Awaitable[Result]]) -> Result:
     async with asyncio.timeout(patience_s):
-        return await step
+        return await step()

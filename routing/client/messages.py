@@ -155,7 +155,7 @@ def _at(timestamp: datetime | None) -> datetime:
 
 def _status(number: int) -> SystemStatus:
     if number not in tuple(SystemStatus):
-        raise ServerFault(f"the answer has the unknown status {number}")
+        raise ServerFault(f"the answer has the unknown status {int(number)}")
     return SystemStatus(number)
 
 

@@ -63,7 +63,8 @@ class Trial:
 
 def described(error: Exception) -> str:
     """The error in one text: its type, and what it says."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    name, text = type(error).__name__, str(error)
+    return f"{name}: {text}" if text else name
 
 
 def _sendable(text: str) -> str:

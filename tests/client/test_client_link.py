@@ -1,0 +1,338 @@
+"""The connection, on real sockets where it must be lost or found."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.protocol import H2Protocol
+from grpclib.server import Server
+from h2.exceptions import NoAvailableStreamIDError
+
+from certificates import self_signed
+from routing import wire
+from routing.client import (
+    ClientClosed,
+    DeadlineExceeded,
+    RoutingClient,
+    ServerFault,
+    ServerUnavailable,
+    TlsFiles,
+    link,
+)
+from scripted import UNAVAILABLE, Highest, Script, Waits, chosen, client_of
+
+
+class Losing(Server):
+    """A server that counts its connections, and can lose them."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__([script], codec=wire.Codec())
+        self.protocols: list[H2Protocol] = []
+        self.address = ""
+
+    def _protocol_factory(self) -> H2Protocol:
+        self.protocols.append(super()._protocol_factory())
+        return self.protocols[-1]
+
+    async def open(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
+        await self.start("127.0.0.1", port, ssl=context, reuse_address=True)
+        host, port = self._server.sockets[0].getsockname()  # type: ignore[union-attr, attr-defined]
+        self.address = f"{host}:{port}"
+
+    async def lose(self) -> None:
+        """Ends, and all connections with it."""
+        self.close()
+        for protocol in self.protocols:
+            if hasattr(protocol, "connection"):  # a TLS handshake that failed leaves none
+                protocol.connection.close()
+        await self.wait_closed()
+
+
+@asynccontextmanager
+async def serving(
+    script: Script, address: str = "", context: ssl.SSLContext | None = None
+) -> AsyncIterator[Losing]:
+    server = Losing(script)
+    await server.open(int(address.rpartition(":")[2] or 0), context)
+    try:
+        yield server
+    finally:
+        await server.lose()
+
+
+@asynccontextmanager
+async def silence() -> AsyncIterator[tuple[str, list[asyncio.BaseTransport]]]:
+    """The address of a peer that takes everything and never says a word, and who came."""
+    came: list[asyncio.BaseTransport] = []
+
+    class Silent(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            came.append(transport)
+
+    server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"{host}:{port}", came
+    finally:
+        server.close()
+        for transport in came:
+            transport.close()
+        await server.wait_closed()
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_calls_share_one_connection() -> None:
+    async with serving(Script(select=chosen())) as server, RoutingClient(server.address) as client:
+        await asyncio.gather(*(client.select() for _ in range(20)))
+        await client.select()
+        assert len(server.protocols) == 1
+
+
+async def test_nothing_is_opened_before_it_is_needed() -> None:
+    async with serving(Script(select=chosen())) as server, RoutingClient(server.address) as client:
+        assert not server.protocols
+        assert repr(client) == f"<RoutingClient on <Link to {server.address}: idle, 0 waiting>>"
+        await client.select()
+        assert "open" in repr(client)
+
+
+async def test_a_server_that_is_not_there_is_unavailable_and_named() -> None:
+    async with serving(Script()) as server:
+        address = server.address
+    waits = Waits()
+    async with RoutingClient(address, retries=1, sleep=waits) as client:
+        with pytest.raises(ServerUnavailable, match=address):
+            await client.select()
+    assert len(waits.seconds) == 1
+
+
+async def test_a_lost_server_is_found_again() -> None:
+    script = Script(select=chosen())
+    async with serving(script) as server, RoutingClient(server.address, retries=0) as client:
+        await client.select()
+        await server.lose()
+        with pytest.raises(ServerUnavailable):
+            await client.select()
+        async with serving(script, server.address):
+            assert (await client.select()).backend_id == "s3"
+
+
+async def test_a_call_that_is_broken_off_is_tried_again() -> None:
+    script = Script(select=[forever, chosen("s3")])
+    async with serving(script) as server:
+        again = Losing(script)
+
+        async def come_back(_: float) -> None:
+            await again.open(int(server.address.rpartition(":")[2]))
+
+        async with RoutingClient(server.address, sleep=come_back) as client:
+            call = asyncio.create_task(client.select())
+            await asked(script, "select")
+            await server.lose()
+            assert (await call).backend_id == "s3"
+        await again.lose()
+
+
+async def asked(script: Script, name: str, times: int = 1) -> None:
+    """Returns when the script was asked for this, so often."""
+    async with asyncio.timeout(10):
+        while len(script.asked.get(name, ())) < times:
+            await asyncio.sleep(0)
+
+
+async def test_a_broken_off_call_leaves_no_trace_on_its_caller() -> None:
+    """grpclib wakes a call by cancelling its task; a timeout or task group around the
+    client would take that count for its own."""
+    script = Script(select=[forever, chosen()])
+    async with serving(script) as server, RoutingClient(server.address, retries=0) as client:
+
+        async def call() -> int:
+            with pytest.raises(ServerUnavailable):
+                await client.select()
+            return asyncio.current_task().cancelling()  # type: ignore[union-attr]
+
+        calling = asyncio.create_task(call())
+        await asked(script, "select")
+        await server.lose()
+        assert await calling == 0
+
+
+async def test_a_deadline_leaves_no_trace_on_its_caller() -> None:
+    async with client_of(Script(select=forever)) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.select(timeout_seconds=0.01)
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+
+
+async def test_a_cancelled_call_is_cancelled_even_while_its_connection_breaks() -> None:
+    script = Script(select=forever)
+    async with serving(script) as server, RoutingClient(server.address) as client:
+        call = asyncio.create_task(client.select())
+        await asked(script, "select")
+        client._link._line.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_a_cancelled_call_is_called_off_at_the_server() -> None:
+    left = asyncio.Event()
+
+    async def until_left() -> None:
+        try:
+            await forever()
+        finally:
+            left.set()
+
+    script = Script(select=until_left)
+    async with client_of(script) as client:
+        call = asyncio.create_task(client.select())
+        await asked(script, "select")
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        async with asyncio.timeout(10):
+            await left.wait()
+
+
+async def test_a_peer_that_went_silent_is_left_for_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "SILENCE_S", 0.0)
+    async with silence() as (address, came), RoutingClient(address, timeout_seconds=0.02) as client:
+        for times in (1, 2):
+            with pytest.raises(DeadlineExceeded, match=f"no answer from {address} in time"):
+                await client.select()
+            assert len(came) == times
+
+
+async def test_a_peer_that_is_merely_slow_is_not_met_with_new_connections() -> None:
+    async with silence() as (address, came), RoutingClient(address, timeout_seconds=0.02) as client:
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):
+                await client.select()
+        assert len(came) == 1
+
+
+async def test_a_connection_that_has_no_stream_left_is_replaced() -> None:
+    async with (
+        serving(Script(select=chosen())) as server,
+        RoutingClient(server.address, sleep=Waits()) as client,
+    ):
+        await client.select()
+        line = client._link._line
+        h2 = line.channel._protocol.connection._connection  # type: ignore[union-attr]
+
+        def spent() -> int:
+            raise NoAvailableStreamIDError("all of them are used")
+
+        h2.get_next_available_stream_id = spent
+        assert (await client.select()).backend_id == "s3"
+        assert len(server.protocols) == 2
+
+
+async def test_a_closed_client_ends_its_open_calls_and_takes_no_more() -> None:
+    script = Script(select=forever)
+    async with serving(script) as server:
+        client = RoutingClient(server.address, timeout_seconds=1000)
+        call = asyncio.create_task(client.select())
+        await asked(script, "select")
+        async with asyncio.timeout(10):
+            await client.aclose()
+        with pytest.raises(ClientClosed, match=server.address):
+            await call
+        with pytest.raises(ClientClosed):
+            await client.select()
+        assert "closed" in repr(client)
+        await client.aclose()
+
+
+async def test_a_client_closed_while_it_waits_to_try_again_does_not_try_again() -> None:
+    async def close(_: float) -> None:
+        await client.aclose()
+
+    script = Script(select=UNAVAILABLE)
+    async with client_of(script, sleep=close) as client:
+        with pytest.raises(ClientClosed):
+            await client.select()
+    assert len(script.asked["select"]) == 1
+
+
+async def test_a_token_goes_with_every_call() -> None:
+    tokens: list[Any] = []
+
+    class Asking(Script):
+        def __mapping__(self) -> Any:
+            def noting(handler: Any) -> Any:
+                async def call(stream: Any) -> None:
+                    tokens.append(stream.metadata.get("authorization"))
+                    await handler.func(stream)
+
+                return handler._replace(func=call)
+
+            return {path: noting(handler) for path, handler in super().__mapping__().items()}
+
+    async with client_of(Asking(select=chosen(), metrics=[[]]), token="secret") as client:
+        await client.select()
+        assert [update async for update in client.metrics()] == []
+        assert "secret" not in repr(client)
+    assert tokens == ["Bearer secret"] * 2
+
+
+async def test_tls_trusts_the_authority_it_was_given(tmp_path: Path) -> None:
+    pair = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.set_alpn_protocols(["h2"])
+    trusted = TlsFiles(ca=str(pair.certificate))
+    async with serving(Script(select=chosen()), context=context) as server:
+        async with RoutingClient(server.address, tls=trusted) as client:
+            assert (await client.select()).backend_id == "s3"
+        own = ssl.create_default_context(cafile=pair.certificate)
+        async with RoutingClient(server.address, tls=own) as client:
+            assert (await client.select()).backend_id == "s3"
+        async with RoutingClient(server.address, tls=True, retries=0) as stranger:
+            with pytest.raises(
+                ServerUnavailable, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"
+            ):
+                await stranger.select()
+
+
+async def test_an_answer_that_is_no_message_is_the_servers_fault() -> None:
+    class Broken(wire.Codec):
+        def encode(self, message: Any, message_type: Any) -> bytes:
+            return b"\xff\xff"
+
+    server = Server([Script(select=chosen())], codec=Broken())
+    await server.start("127.0.0.1", 0)
+    host, port = server._server.sockets[0].getsockname()  # type: ignore[union-attr, attr-defined]
+    async with RoutingClient(f"{host}:{port}") as client:
+        with pytest.raises(ServerFault, match="SelectBackendResponse"):
+            await client.select()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_server_that_ends_well_without_an_answer_is_at_fault() -> None:
+    class Mute(Script):
+        def __mapping__(self) -> Any:
+            async def end(stream: Any) -> None:
+                await stream.recv_message()
+                await stream.send_initial_metadata()
+                await stream.send_trailing_metadata(status=Status.OK)
+
+            return {
+                path: handler._replace(func=end, cardinality=handler.cardinality.__class__.UNARY_STREAM)
+                for path, handler in super().__mapping__().items()
+            }
+
+    async with client_of(Mute()) as client:
+        with pytest.raises(ServerFault, match="SelectBackend ended well, but without an answer"):
+            await client.select()
