@@ -1,5 +1,6 @@
 """A server that answers what the test wrote down, and clients that need not wait for it."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.testing import ChannelFor
 
 from routing import wire
-from routing.client import RoutingClient
+from routing.client import Metrics, RoutingClient
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -42,9 +43,11 @@ class Script(wire.RoutingServiceBase):
             name: list(each) if isinstance(each, list) else [each] for name, each in answers.items()
         }
         self.asked: dict[str, list[Any]] = {}
+        self._was_asked = asyncio.Event()
 
     async def _answer(self, name: str, message: Any) -> Any:
         self.asked.setdefault(name, []).append(message)
+        self._was_asked.set()
         answers = self._answers[name]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if callable(answer):
@@ -67,6 +70,40 @@ class Script(wire.RoutingServiceBase):
             if isinstance(update, Exception):
                 raise update
             yield update
+
+    async def is_asked(self) -> None:
+        """Returns once it was asked for anything."""
+        async with asyncio.timeout(10):
+            await self._was_asked.wait()
+
+
+def update(number: float) -> wire.MetricsUpdate:
+    return wire.MetricsUpdate(metrics=wire.write_struct({"success_rates": {"s3": number}}), timestamp=AT)
+
+
+def number(metrics: Metrics) -> float:
+    assert metrics.success_rates is not None
+    return metrics.success_rates["s3"]
+
+
+class Endless(Script):
+    """Updates for ever; knows when its listener has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = asyncio.Event()
+
+    async def stream_metrics(self, message: wire.StreamMetricsRequest) -> AsyncIterator[wire.MetricsUpdate]:
+        try:
+            while True:
+                yield update(0.1)
+                await asyncio.sleep(0)
+        finally:
+            self.left.set()
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
 
 
 class Waits:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import AT, Script
 
 from routing import wire
 from routing.client import InvalidRequest, ServerFault, SystemStatus
@@ -11,7 +12,6 @@ from routing.client import messages as m
 from routing.client.values import Activity, BackendSummary, Latency, Usage
 from routing.core.model import Location, Outcome
 from routing.core.report import SECTIONS
-from scripted import AT, Script
 
 USAGE = {
     "request_count": 3.0,
@@ -38,14 +38,12 @@ def test_a_number_as_wide_as_its_field_is_sent_and_a_wider_one_refused(bits: int
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="at: .* expected a time with its zone"):
+    with pytest.raises(InvalidRequest, match=r"at: .* expected a time with its zone"):
         m.moment("at", datetime(2026, 3, 1))
 
 
 def test_a_lone_name_is_not_taken_for_its_letters() -> None:
-    with pytest.raises(
-        InvalidRequest, match="available_backends: 's3' is not valid; expected a list of names"
-    ):
+    with pytest.raises(InvalidRequest, match=r"available_backends: 's3' .* expected a list of names"):
         m.names("available_backends", "s3")
 
 
@@ -127,7 +125,7 @@ def test_what_a_newer_server_adds_to_a_row_is_left_out() -> None:
 )
 def test_a_value_of_the_wrong_kind_is_the_servers_fault(fields: dict[str, Any]) -> None:
     structs: dict[str, Any] = {name: wire.write_struct(each) for name, each in fields.items()}
-    with pytest.raises(ServerFault, match="the answer has .* belong"):
+    with pytest.raises(ServerFault, match=r"the answer has .* belong"):
         m.read_insights(wire.GetInsightsResponse(**structs, timestamp=AT))
 
 

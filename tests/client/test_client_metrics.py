@@ -6,20 +6,11 @@ from contextlib import aclosing
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from losing import serving, silence
+from scripted import UNAVAILABLE, Endless, Script, Waits, client_of, number, update
 
 from routing import wire
-from routing.client import ClientClosed, InvalidRequest, Metrics, RoutingClient, ServerUnavailable
-from scripted import AT, UNAVAILABLE, Script, Waits, client_of
-from test_client_link import forever, serving, silence
-
-
-def update(number: float) -> wire.MetricsUpdate:
-    return wire.MetricsUpdate(metrics=wire.write_struct({"success_rates": {"s3": number}}), timestamp=AT)
-
-
-def number(metrics: Metrics) -> float:
-    assert metrics.success_rates is not None
-    return metrics.success_rates["s3"]
+from routing.client import ClientClosed, InvalidRequest, RoutingClient, ServerUnavailable
 
 
 async def test_updates_come_in_their_order_until_the_server_ends_them() -> None:
@@ -65,22 +56,6 @@ async def test_any_other_error_goes_on() -> None:
         await anext(updates)
         with pytest.raises(InvalidRequest, match="metrics_types: no"):
             await anext(updates)
-
-
-class Endless(Script):
-    """Updates for ever; knows when its listener has left."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left = asyncio.Event()
-
-    async def stream_metrics(self, message: wire.StreamMetricsRequest):  # type: ignore[no-untyped-def]
-        try:
-            while True:
-                yield update(0.1)
-                await asyncio.sleep(0)
-        finally:
-            self.left.set()
 
 
 @pytest.mark.parametrize("way", ["break", "aclose", "close"])

@@ -1,17 +1,15 @@
-import asyncio
 import random
-from datetime import timedelta
 
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, forever, recorded
 
 from routing.client import DeadlineExceeded, NoBackend, RoutingClient, ServerUnavailable
 from routing.client.retry import CAP_S, backoff_s
 from routing.errors import InvalidArgument
-from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, recorded
 
 
 @given(st.integers(1, 10_000), st.randoms(use_true_random=False))
@@ -98,19 +96,14 @@ async def test_the_deadline_covers_the_retries() -> None:
 
 
 async def test_a_server_that_does_not_answer_in_time_is_left() -> None:
-    async def never() -> None:
-        await asyncio.Event().wait()
-
-    async with client_of(Script(select=never)) as client:
+    async with client_of(Script(select=forever)) as client:
         with pytest.raises(DeadlineExceeded, match="in time"):
             await client.select(timeout_seconds=0.01)
 
 
-@pytest.mark.parametrize(
-    "seconds", [0.0, -1.0, float("nan"), float("inf"), timedelta(days=36525).total_seconds()]
-)
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e8])
 async def test_a_timeout_that_no_header_can_carry_is_refused(seconds: float) -> None:
-    with pytest.raises(InvalidArgument, match="timeout_seconds: .* expected more than 0"):
+    with pytest.raises(InvalidArgument, match=r"timeout_seconds: .* expected more than 0"):
         RoutingClient(timeout_seconds=seconds)
     async with client_of(Script(select=chosen())) as client:
         with pytest.raises(InvalidArgument, match="timeout_seconds"):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from scripted import UNAVAILABLE, Script, chosen, client_of, recorded
 
 from routing import wire
 from routing.client import Asked, InvalidRequest, NoBackend, RoutingClient
 from routing.errors import InvalidArgument
-from scripted import UNAVAILABLE, Script, chosen, client_of, recorded
 
 
 class Ticking:
@@ -34,10 +34,10 @@ async def test_what_can_be_asked_of_select_can_be_asked_of_route_and_attempt() -
 
 async def test_route_reports_a_block_that_ends_as_a_success() -> None:
     script, clock = Script(select=chosen("s3"), record=recorded()), Ticking()
-    async with client_of(script, clock=clock) as client:
-        async with client.route(content_hash="h", content_type="image/png", size_bytes=9) as decision:
-            assert (decision.backend_id, decision.selection.score) == ("s3", 0.5)
-            clock.now += 0.25
+    asked = {"content_hash": "h", "content_type": "image/png", "size_bytes": 9}
+    async with client_of(script, clock=clock) as client, client.route(**asked) as decision:
+        assert (decision.backend_id, decision.selection.score) == ("s3", 0.5)
+        clock.now += 0.25
     assert script.asked["record"] == [
         wire.RecordOutcomeRequest(
             backend_id="s3",

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-
 from certificates import self_signed
+
 from routing.client import RoutingClient, TlsFiles
 from routing.client.target import address, opener
 from routing.errors import ConfigError, InvalidArgument

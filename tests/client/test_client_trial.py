@@ -1,11 +1,11 @@
 import asyncio
 
 import pytest
+from scripted import AT
 
 from routing.client.trial import Trial, described, noted
 from routing.client.values import Selection
 from routing.core.model import Outcome
-from scripted import AT
 
 
 def trial(**asked: object) -> Trial:
