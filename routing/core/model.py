@@ -1,9 +1,14 @@
-"""The nouns: what a backend is, what is asked, what was decided, what happened."""
+"""The nouns: what a backend is, what is asked, what was decided, what happened.
+
+What is made anew for each candidate of each decision is a named tuple: three times
+quicker to make than a frozen dataclass, and as fixed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 ASSUMED_SIZE_BYTES = 1 << 20
 """What an object of unknown size is taken to be (the contract's 1 MiB)."""
@@ -102,8 +107,7 @@ class Query:
         return self.size_bytes or ASSUMED_SIZE_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What is believed about one operation on one backend.
 
     `expected_ms` > 0 and `success_probability` in (0, 1) are the belief;
@@ -119,8 +123,7 @@ class Estimate:
     success_evidence: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One backend that may serve a query, with all that a factor may look at.
 
     `distance_km` None means that the client's or the backend's place is unknown.
@@ -132,8 +135,7 @@ class Candidate:
     distance_km: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """One candidate with its score; `factor_scores` in the order of FACTORS."""
 
     backend_id: str

@@ -2,8 +2,8 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from routing.core.model import Location, Operation, Outcome, Query
@@ -34,7 +34,8 @@ run; longer lets clients that never report fill a backend up."""
 class Pending:
     """A decision that may still get its outcome, with what the outcome will not say.
 
-    `inflight_until` None means that the operation has ended, or must have.
+    `inflight_until` None means that the operation has ended, or must have. `reported`
+    are the backends whose outcome has come: the choice, and what the client tried next.
     """
 
     backend_id: str
@@ -46,7 +47,45 @@ class Pending:
     location: Location | None
     decided_at: float
     inflight_until: float | None
-    reported: set[str] = field(default_factory=set)
+    reported: tuple[str, ...] = ()
+
+
+class Queues:
+    """Serial numbers that wait under a key, the oldest first; any of them may leave.
+
+    Most keys have one, which is then kept bare: a queue of its own takes 400 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, int | OrderedDict[int, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def oldest(self, key: Hashable) -> int | None:
+        """The one that has waited longest under this key, if any."""
+        waiting = self._waiting.get(key)
+        return next(iter(waiting)) if isinstance(waiting, OrderedDict) else waiting
+
+    def add(self, key: Hashable, serial: int) -> None:
+        """Lets a new one wait behind the others."""
+        waiting = self._waiting.setdefault(key, serial)
+        if isinstance(waiting, OrderedDict):
+            waiting[serial] = None
+        elif waiting != serial:
+            self._waiting[key] = OrderedDict.fromkeys((waiting, serial))
+
+    def discard(self, key: Hashable, serial: int) -> None:
+        """Lets one leave, if it waits there."""
+        waiting = self._waiting.get(key)
+        if isinstance(waiting, OrderedDict):
+            waiting.pop(serial, None)
+        if waiting == serial or not waiting:
+            self._waiting.pop(key, None)
+
+    def clear(self) -> None:
+        """Lets all leave."""
+        self._waiting.clear()
 
 
 class Placement:
@@ -60,8 +99,8 @@ class Placement:
         # Decisions in the order in which they were made; the two indices point into it.
         self._pending: OrderedDict[int, Pending] = OrderedDict()
         self._by_request: dict[str, int] = {}
-        self._by_content: dict[tuple[str, str], OrderedDict[int, None]] = {}
-        self._nameless: dict[str, OrderedDict[int, None]] = {}
+        self._by_content = Queues()  # by hash and backend, until their outcome has come
+        self._nameless = Queues()  # by backend, with neither request_id nor hash
         self._inflight: dict[str, int] = {}
         self._fading: list[tuple[float, int]] = []
         self._serial = 0
@@ -119,25 +158,26 @@ class Placement:
         if outcome.request_id:
             serial = self._by_request.get(outcome.request_id)
         else:
-            serial = _first(self._by_content.get((outcome.content_hash, outcome.backend_id)))
+            serial = self._by_content.oldest((outcome.content_hash, outcome.backend_id))
         return None if serial is None else self._pending[serial]
 
     def note_outcome(self, outcome: Outcome, pending: Pending | None) -> None:
         """Takes the operation out of flight. An outcome that names no decision stands
         for the oldest nameless one on its backend."""
         if pending is None:
-            serial = _first(self._nameless.get(outcome.backend_id))
-            if serial is not None and not outcome.request_id:
+            serial = None if outcome.request_id else self._nameless.oldest(outcome.backend_id)
+            if serial is not None:
                 self._forget(serial)
             return
-        pending.reported.add(outcome.backend_id)
+        pending.reported += (outcome.backend_id,)
         self._land(pending)
+        key = (pending.content_hash, pending.backend_id)
         if pending.request_id:
             # It stays, to recognise a repeat; but the next outcome that names only the
             # content is another operation's.
-            self._drop_content(pending, self._by_request[pending.request_id])
+            self._by_content.discard(key, self._by_request[pending.request_id])
         else:
-            serial = _first(self._by_content[pending.content_hash, pending.backend_id])
+            serial = self._by_content.oldest(key)
             assert serial is not None, "link found it there"
             self._forget(serial)
 
@@ -158,7 +198,7 @@ class Placement:
             "pending": [_as_row(pending) for pending in self._pending.values()],
         }
 
-    def merge(self, snapshot: Mapping[str, Any]) -> None:
+    def merge(self, snapshot: Mapping[str, Any], *, now: float) -> None:
         """Adds the holders and the decisions of a snapshot; the last word counts.
 
         A decision that both know is kept once.
@@ -170,16 +210,16 @@ class Placement:
         theirs = [
             pending for pending in map(_from_row, snapshot["pending"]) if _identity(pending) not in known
         ]
-        if not theirs:
-            return
-        ordered = sorted([*self._pending.values(), *theirs], key=lambda one: one.decided_at)
-        for index in (self._pending, self._by_request, self._by_content, self._nameless, self._inflight):
-            index.clear()
-        self._fading.clear()
-        for pending in ordered[-self._max_pending :]:
-            if pending.request_id in self._by_request:
-                self._forget(self._by_request[pending.request_id])
-            self._add(pending)
+        if theirs:
+            ordered = sorted([*self._pending.values(), *theirs], key=lambda one: one.decided_at)
+            for index in (self._pending, self._by_request, self._by_content, self._nameless, self._inflight):
+                index.clear()
+            self._fading.clear()
+            for pending in ordered[-self._max_pending :]:
+                if pending.request_id in self._by_request:
+                    self._forget(self._by_request[pending.request_id])
+                self._add(pending)
+        self.advance(now)
 
     def _add(self, pending: Pending) -> None:
         self._serial += 1
@@ -188,10 +228,9 @@ class Placement:
         if pending.request_id:
             self._by_request[pending.request_id] = serial
         if pending.content_hash and not pending.reported:
-            key = (pending.content_hash, pending.backend_id)
-            self._by_content.setdefault(key, OrderedDict())[serial] = None
+            self._by_content.add((pending.content_hash, pending.backend_id), serial)
         if not pending.request_id and not pending.content_hash:
-            self._nameless.setdefault(pending.backend_id, OrderedDict())[serial] = None
+            self._nameless.add(pending.backend_id, serial)
         if pending.inflight_until is not None:
             self._inflight[pending.backend_id] = self._inflight.get(pending.backend_id, 0) + 1
             heapq.heappush(self._fading, (pending.inflight_until, serial))
@@ -211,23 +250,8 @@ class Placement:
         self._land(pending)
         if self._by_request.get(pending.request_id) == serial:
             del self._by_request[pending.request_id]
-        self._drop_content(pending, serial)
-        _discard(self._nameless, pending.backend_id, serial)
-
-    def _drop_content(self, pending: Pending, serial: int) -> None:
-        _discard(self._by_content, (pending.content_hash, pending.backend_id), serial)
-
-
-def _first(waiting: OrderedDict[int, None] | None) -> int | None:
-    return next(iter(waiting)) if waiting else None
-
-
-def _discard(index: dict[Any, OrderedDict[int, None]], key: object, serial: int) -> None:
-    waiting = index.get(key)
-    if waiting is not None and serial in waiting:
-        del waiting[serial]
-        if not waiting:
-            del index[key]
+        self._by_content.discard((pending.content_hash, pending.backend_id), serial)
+        self._nameless.discard(pending.backend_id, serial)
 
 
 def _identity(pending: Pending) -> tuple[str, str, str, float]:
@@ -246,7 +270,7 @@ def _as_row(pending: Pending) -> list[Any]:
         None if place is None else [place.latitude, place.longitude, place.region],
         pending.decided_at,
         pending.inflight_until,
-        sorted(pending.reported),
+        [*pending.reported],
     ]
 
 
@@ -262,5 +286,5 @@ def _from_row(row: list[Any]) -> Pending:
         None if place is None else Location(*place),
         decided_at=rest[0],
         inflight_until=rest[1],
-        reported=set(rest[2]),
+        reported=tuple(rest[2]),
     )

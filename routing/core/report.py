@@ -73,6 +73,7 @@ def insights(
     router: Router, *, backend_id: str = "", content_type: str = "", hours: int = 0, now: float
 ) -> Insights:
     """Aggregates over the last hours (0 means 24, at most the retention), narrowed where asked."""
+    now = router.advance(now)
     hours = hours or DEFAULT_HOURS
     totals = router.windows.totals(hours, backend_id=backend_id, content_type=content_type, now=now)
     return Insights(
@@ -97,6 +98,7 @@ def metrics(
     now: float,
 ) -> Metrics:
     """One update with these sections (names in SECTIONS; none means the default ones)."""
+    now = router.advance(now)
     view = View(
         router,
         totals=router.windows.totals(DEFAULT_HOURS, now=now),
@@ -117,7 +119,7 @@ def status(router: Router, *, now: float) -> SystemStatus:
     """How the worst backend with at least 10 outcomes did in the last five minutes."""
     rates = [
         rate.successes / rate.outcomes
-        for rate in router.recent.rates(now=now).values()
+        for rate in router.recent.rates(now=router.advance(now)).values()
         if rate.outcomes >= STATUS_LEAST_OUTCOMES
     ]
     for verdict, limit in STATUS_LIMITS:

@@ -35,17 +35,6 @@ MAX_ALTERNATIVES = 32
 FUTURE_S = 300.0
 """How far ahead of ours a client's clock may be: the contract's 5 minutes."""
 
-FRESH_S = 300.0
-"""An outcome that comes later than this still teaches, but no longer counts in the run
-of failures: newer outcomes have spoken since."""
-
-STAMP_STEP_S = 1e-6
-"""Outcomes that arrive at one clock reading keep their order by this much."""
-
-RECHECK_SHARE = 0.01
-"""The share of `adaptive` decisions that re-checks a suspended backend ahead of its turn:
-a healed one is found within some hundred decisions, at the price of one in a hundred."""
-
 
 class Router:
     """Selects backends and learns from outcomes. Not safe for several threads."""
@@ -78,7 +67,6 @@ class Router:
         self._decisions_total = 0
         self._outcomes_total = 0
         self._now = float("-inf")
-        self._stamp = float("-inf")
 
     def __repr__(self) -> str:
         return (
@@ -116,12 +104,20 @@ class Router:
         """The counts of the last minutes; to be read only."""
         return self._recent
 
+    def advance(self, now: float) -> float:
+        """Lets time pass, and answers what time it is here: whatever the clock does, it
+        never runs backwards."""
+        if now > self._now:
+            self._now = now
+            self._placement.advance(now)
+        return self._now
+
     def state(self, backend_id: str) -> State:
         """Whether the backend takes part in decisions."""
         backend = self._registry.find(backend_id)
         if backend is not None and not backend.enabled:
             return State.DISABLED
-        return State.SUSPENDED if self._suspensions.suspended(backend_id) else State.OK
+        return State.SUSPENDED if backend_id in self._suspensions.names else State.OK
 
     def suspension(self, backend_id: str) -> Record:
         """The backend's run of failures and its wait for a probe; to be read only."""
@@ -133,7 +129,7 @@ class Router:
         NoEligibleBackend says for each candidate why not; InvalidArgument and
         LimitReached are about names that the server does not know.
         """
-        now = self._advance(now)
+        now = self.advance(now)
         self._registry.admit("available_backends", query.available_backends)
         may, why_not = self._registry.eligible(query, self._holders(query))
         if not may:
@@ -153,7 +149,7 @@ class Router:
         InvalidArgument for a time too far ahead; that and LimitReached for a name
         that the server does not know.
         """
-        now = self._advance(now)
+        now = self.advance(now)
         at = now if outcome.happened_at is None else outcome.happened_at
         if at > now + FUTURE_S:
             raise InvalidArgument("timestamp", at, f"at most {FUTURE_S:g} seconds after the server's {now}")
@@ -171,7 +167,7 @@ class Router:
     def scores(self, *, content_type: str = "", backend_id: str = "", now: float) -> dict[str, float]:
         """{enabled backend: its score now under the default strategy}, for an object of
         which at most the type is known; only one where `backend_id` is given."""
-        now = self._advance(now)
+        now = self.advance(now)
         asked = [
             backend
             for backend in self._registry.backends
@@ -184,8 +180,7 @@ class Router:
     def snapshot(self, *, now: float) -> dict[str, Any]:
         """All that was learned, counted and placed, as plain JSON-able values."""
         return {
-            "at": self._advance(now),
-            "stamp": self._stamp,
+            "at": self.advance(now),
             "decisions_total": self._decisions_total,
             "outcomes_total": self._outcomes_total,
             "discovered": self._registry.snapshot(),
@@ -198,23 +193,15 @@ class Router:
 
     def merge(self, snapshot: Mapping[str, Any], *, now: float) -> None:
         """Adds what somebody else, or this server before a restart, has learned."""
-        now = self._advance(now)
-        self._stamp = max(self._stamp, snapshot["stamp"])
+        now = self.advance(now)
         self._decisions_total += snapshot["decisions_total"]
         self._outcomes_total += snapshot["outcomes_total"]
         self._registry.merge(snapshot["discovered"])
         self._learning.merge(snapshot["learning"])
-        self._suspensions.merge(snapshot["suspensions"])
-        self._placement.merge(snapshot["placement"])
+        self._suspensions.merge(snapshot["suspensions"], now=now)
+        self._placement.merge(snapshot["placement"], now=now)
         self._windows.merge(snapshot["windows"])
         self._recent.merge(snapshot["recent"])
-
-    def _advance(self, now: float) -> float:
-        """Time never runs backwards here, whatever the clock does."""
-        if now > self._now:
-            self._now = now
-            self._placement.advance(now)
-        return self._now
 
     def _holders(self, query: Query) -> Collection[str]:
         if query.operation is not Operation.RETRIEVE or not query.content_hash:
@@ -224,13 +211,15 @@ class Router:
     def _set_aside(
         self, may: list[Backend], why_not: dict[str, str], query: Query, now: float
     ) -> tuple[list[Backend], str | None]:
-        """Leaves out the suspended, unless all are; one whose probe is due stays, and is named."""
-        suspended = sorted(backend.id for backend in may if self._suspensions.suspended(backend.id))
+        """Leaves out the suspended, unless all are; one whose probe is due stays, and is named.
+
+        `adaptive` re-checks as often as after the first wait, however often it failed.
+        """
+        names = self._suspensions.names
+        suspended = sorted(backend.id for backend in may if backend.id in names) if names else []
         if not suspended or len(suspended) == len(may):
             return may, None
-        probe = self._suspensions.due(suspended, now=now)
-        if probe is None and STRATEGIES[query.strategy].draws and self._random.random() < RECHECK_SHARE:
-            probe = self._random.choice(suspended)
+        probe = self._suspensions.due(suspended, now=now, eager=STRATEGIES[query.strategy].draws)
         if probe is not None:
             suspended.remove(probe)
             self._suspensions.note_probe(probe, now=now)
@@ -272,9 +261,10 @@ class Router:
         content_type = outcome.content_type or (pending.content_type if pending else "")
         size_bytes = outcome.size_bytes or (pending.size_bytes if pending else 0)
         location = pending.location if pending else None
+        stored = outcome.success and (pending is None or pending.operation is Operation.STORE)
         self._outcomes_total += 1
         self._placement.note_outcome(outcome, pending)
-        if outcome.success and content_hash:
+        if stored and content_hash:
             self._placement.note_holder(content_hash, backend.id, at=at)
         self._windows.note_outcome(
             backend.id, content_type, success=outcome.success, duration_ms=outcome.duration_ms, at=at
@@ -289,13 +279,11 @@ class Router:
             distance_km=self._registry.distances_km(location, (backend,))[0],
             at=at,
         )
-        if at >= now - FRESH_S:
-            self._stamp = max(now, self._stamp + STAMP_STEP_S)
-            self._suspensions.note_outcome(
-                backend.id,
-                success=outcome.success,
-                probability=self._learning.success_probability(backend, now=now),
-                outcomes=self._learning.outcomes(backend.id),
-                at=self._stamp,
-                now=now,
-            )
+        self._suspensions.note_outcome(
+            backend.id,
+            success=outcome.success,
+            probability=self._learning.success_probability(backend, now=now),
+            outcomes=self._learning.outcomes(backend.id),
+            at=at,
+            now=now,
+        )
