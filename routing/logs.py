@@ -66,7 +66,9 @@ class Parts:
         if fits and isinstance(arguments, tuple):
             self.phrase = template[: template.index(f"{keys[0][0]}={keys[0][1]}")].rstrip()
             self.values = {
-                key: value if form == "%s" and isinstance(value, int | float) else _cut(form % (value,))
+                key: value
+                if form in ("%s", "%d") and isinstance(value, int | float)
+                else _cut(form % (value,))
                 for (key, form), value in zip(keys, arguments, strict=True)
             }
         else:

@@ -28,7 +28,7 @@ class ServerProcess:
         self.process = run("serve", "--host", "127.0.0.1", "--port", "0", *flags, environment=environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.address = ""
+        self.address, self.host, self.port = "", "", 0
 
     def __enter__(self) -> Self:
         try:
@@ -36,10 +36,9 @@ class ServerProcess:
         except AssertionError:
             self.__exit__(None, None, None)
             raise
-        found = re.search(r"address[=\": ]+(?:127\.0\.0\.1):(\d+)", ready)
+        found = re.search(r"\baddress\b\W+?(([\w.]+|\[[\w:]+\]):(\d+))", ready)
         assert found, ready
-        self.host, self.port = "127.0.0.1", int(found.group(1))
-        self.address = f"{self.host}:{self.port}"
+        self.address, self.host, self.port = found.group(1), found.group(2).strip("[]"), int(found.group(3))
         return self
 
     def __exit__(
