@@ -60,9 +60,10 @@ class BareCall:
     async def headers(self) -> dict[str, str]:
         return dict(await self._http.recv_headers())
 
-    async def message(self, kind: Any) -> Any:
+    async def message(self, kind: Any, *, parse: str = "parse") -> Any:
+        """One message, read by that function of its class."""
         _, length = struct.unpack(">BI", await self._http.recv_data(5))
-        return kind.parse(await self._http.recv_data(length))
+        return getattr(kind, parse)(await self._http.recv_data(length))
 
     async def status(self) -> tuple[int, str]:
         """The status of the whole call, and its message."""
