@@ -20,6 +20,10 @@ MAX_PENDING = 100_000
 """Decisions kept for their outcome: at 1,000 decisions a second these are the last 100
 seconds, more than most transfers take."""
 
+MAX_REPORTED = 33
+"""Backends whose outcome is remembered for one decision: the choice and the contract's 32
+alternatives. More are nobody's honest attempts."""
+
 PENDING_S = 3600.0
 """The contract's hour: an outcome that comes later stands for itself."""
 
@@ -169,7 +173,7 @@ class Placement:
             if serial is not None:
                 self._forget(serial)
             return
-        pending.reported += (outcome.backend_id,)
+        pending.reported = (*pending.reported, outcome.backend_id)[-MAX_REPORTED:]
         self._land(pending)
         key = (pending.content_hash, pending.backend_id)
         if pending.request_id:

@@ -1,0 +1,529 @@
+"""Which decision an outcome belongs to, what is in flight, who holds what; all of it bounded."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from makers import NOON
+
+from routing.core.model import Location, Operation, Outcome, Query
+from routing.core.placement import MAX_HOLDERS, PENDING_S, Pending, Placement, Queues
+
+HERE = Location(1.0, 2.0, "eu")
+
+
+def decide(
+    placement: Placement,
+    backend_id: str = "a",
+    *,
+    now: float = NOON,
+    expected_ms: float = 100.0,
+    **fields: Any,
+) -> None:
+    placement.advance(now)
+    placement.note_decision(Query(**fields), backend_id, expected_ms, now=now)
+
+
+def tell(placement: Placement, backend_id: str = "a", **fields: Any) -> Pending | None:
+    """Tells an outcome, and answers the decision that it was linked to."""
+    outcome = Outcome(backend_id, True, **fields)
+    pending = placement.link(outcome)
+    placement.note_outcome(outcome, pending)
+    return pending
+
+
+# --- linking ---
+
+
+def test_an_outcome_finds_its_decision_by_request_id_with_all_that_was_asked() -> None:
+    placement = Placement()
+    png = {"content_hash": "h", "content_type": "image/png", "size_bytes": 7, "location": HERE}
+    decide(placement, request_id="r1", **png)
+    decide(placement, request_id="r2", operation=Operation.RETRIEVE)
+    found = tell(placement, request_id="r1")
+    assert found is not None
+    assert (found.backend_id, found.request_id, found.operation) == ("a", "r1", Operation.STORE)
+    assert {field: getattr(found, field) for field in png} == png
+    found = tell(placement, request_id="r2")
+    assert found is not None
+    assert (found.request_id, found.operation) == ("r2", Operation.RETRIEVE)
+
+
+def test_without_a_request_id_it_finds_it_by_hash_and_backend() -> None:
+    placement = Placement()
+    decide(placement, "a", content_hash="h", size_bytes=1)
+    decide(placement, "b", content_hash="h", size_bytes=2)
+    decide(placement, "b", content_hash="other", size_bytes=3)
+    found = tell(placement, "b", content_hash="h")
+    assert found is not None
+    assert found.size_bytes == 2
+
+
+def test_a_decision_with_a_request_id_is_found_by_its_hash_too() -> None:
+    """Clients of the older schema cannot send the new field of an outcome."""
+    placement = Placement()
+    decide(placement, request_id="r", content_hash="h")
+    assert tell(placement, content_hash="h") is not None
+    assert tell(placement, content_hash="h") is None
+
+
+def test_the_request_id_alone_decides_where_there_is_one() -> None:
+    placement = Placement()
+    decide(placement, content_hash="h")
+    assert tell(placement, request_id="unheard of", content_hash="h") is None
+    assert tell(placement, content_hash="h") is not None
+
+
+@pytest.mark.parametrize("fields", [{}, {"content_hash": "h"}, {"request_id": "r"}])
+def test_an_outcome_without_a_decision_finds_none(fields: dict[str, str]) -> None:
+    assert tell(Placement(), **fields) is None
+
+
+def test_nothing_in_common_links_nothing() -> None:
+    """An empty hash is no hash: two operations on one backend need not be the same."""
+    placement = Placement()
+    decide(placement)
+    assert tell(placement) is None
+
+
+def test_decisions_about_the_same_content_are_linked_once_each_the_oldest_first() -> None:
+    placement = Placement()
+    for size_bytes in (1, 2, 3):
+        decide(placement, content_hash="h", size_bytes=size_bytes)
+    found = [tell(placement, content_hash="h") for _ in range(4)]
+    assert [one and one.size_bytes for one in found] == [1, 2, 3, None]
+
+
+def test_what_was_reported_by_request_id_is_not_reported_again_by_hash() -> None:
+    placement = Placement()
+    for number in (1, 2, 3):
+        decide(placement, content_hash="h", request_id=f"r{number}", size_bytes=number)
+    assert tell(placement, request_id="r2") is not None
+    found = [tell(placement, content_hash="h") for _ in range(3)]
+    assert [one and one.size_bytes for one in found] == [1, 3, None]
+
+
+def test_a_repeat_finds_its_decision_again_and_who_has_reported() -> None:
+    placement = Placement()
+    decide(placement, "a", request_id="r")
+    for backend_id, reported in (("a", ("a",)), ("b", ("a", "b"))):
+        found = tell(placement, backend_id, request_id="r")
+        assert found is not None
+        assert found.reported == reported
+
+
+def test_a_request_id_used_again_means_the_newer_decision() -> None:
+    placement = Placement()
+    decide(placement, "a", request_id="r", content_hash="old")
+    decide(placement, "b", request_id="r", content_hash="new")
+    assert repr(placement) == "Placement(hashes=0, pending=1)"
+    assert placement.inflight("a") == 0
+    assert tell(placement, "a", content_hash="old") is None
+    found = tell(placement, "b", request_id="r")
+    assert found is not None
+    assert (found.content_hash, found.reported) == ("new", ("b",))
+
+
+@pytest.mark.parametrize("fields", [{"content_hash": "h"}, {"request_id": "r"}])
+def test_a_decision_waits_for_its_outcome_for_an_hour(fields: dict[str, str]) -> None:
+    placement = Placement()
+    decide(placement, **fields)
+    placement.advance(NOON + PENDING_S - 0.001)
+    assert placement.link(Outcome("a", True, **fields)) is not None
+    placement.advance(NOON + PENDING_S)
+    assert placement.link(Outcome("a", True, **fields)) is None
+    assert repr(placement) == "Placement(hashes=0, pending=0)"
+
+
+# --- in flight ---
+
+
+def test_what_was_decided_is_in_flight_until_its_outcome_comes() -> None:
+    placement = Placement()
+    decide(placement, "a", request_id="r1")
+    decide(placement, "a", request_id="r2")
+    decide(placement, "b", content_hash="h")
+    assert (placement.inflight("a"), placement.inflight("b"), placement.inflight("c")) == (2, 1, 0)
+    tell(placement, "a", request_id="r1")
+    tell(placement, "b", content_hash="h")
+    assert (placement.inflight("a"), placement.inflight("b")) == (1, 0)
+
+
+def test_a_repeat_takes_nothing_else_out_of_flight() -> None:
+    placement = Placement()
+    decide(placement, request_id="r1")
+    decide(placement, request_id="r2")
+    for _ in range(3):
+        tell(placement, request_id="r1")
+    assert placement.inflight("a") == 1
+
+
+def test_an_outcome_of_an_alternative_ends_the_choice_s_flight() -> None:
+    """The client has gone on to the next one; the first is not in use any more."""
+    placement = Placement()
+    decide(placement, "a", request_id="r")
+    tell(placement, "b", request_id="r")
+    assert (placement.inflight("a"), placement.inflight("b")) == (0, 0)
+
+
+def test_an_outcome_that_names_nothing_stands_for_the_oldest_such_decision_on_its_backend() -> None:
+    placement = Placement()
+    for backend_id in ("a", "a", "b"):
+        decide(placement, backend_id)
+    decide(placement, "a", request_id="r")
+    decide(placement, "a", content_hash="h")
+    for left in (3, 2, 2):
+        tell(placement, "a")
+        assert placement.inflight("a") == left
+    assert placement.inflight("b") == 1
+
+
+def test_an_outcome_of_an_unknown_request_takes_nothing_out_of_flight() -> None:
+    placement = Placement()
+    decide(placement)
+    tell(placement, request_id="of another server")
+    assert placement.inflight("a") == 1
+
+
+@pytest.mark.parametrize(
+    ("expected_ms", "lasts_s"),
+    [
+        (1.0, 30.0),
+        (10_000.0, 30.0),
+        (20_000.0, 60.0),
+        (450_000.0, 1350.0),
+        (1e9, PENDING_S),
+        (1e308, PENDING_S),
+    ],
+)
+def test_what_is_never_reported_fades_after_three_times_its_expected_time(
+    expected_ms: float, lasts_s: float
+) -> None:
+    placement = Placement()
+    decide(placement, expected_ms=expected_ms, request_id="r")
+    placement.advance(NOON + lasts_s - 0.001)
+    assert placement.inflight("a") == 1
+    placement.advance(NOON + lasts_s)
+    assert placement.inflight("a") == 0
+
+
+def test_what_has_faded_still_finds_its_outcome() -> None:
+    placement = Placement()
+    decide(placement, request_id="r")
+    placement.advance(NOON + 1000.0)
+    assert tell(placement, request_id="r") is not None
+    assert placement.inflight("a") == 0
+
+
+# --- holders ---
+
+
+def test_holders_are_remembered_with_when_they_were_last_seen() -> None:
+    placement = Placement()
+    assert placement.holders("h") == {}
+    placement.note_holder("h", "a", at=2.0)
+    placement.note_holder("h", "b", at=3.0)
+    placement.note_holder("h", "a", at=1.0)
+    assert placement.holders("h") == {"a": 2.0, "b": 3.0}
+
+
+def test_of_too_many_holders_the_one_not_seen_for_longest_is_forgotten() -> None:
+    placement = Placement()
+    for number in range(MAX_HOLDERS + 3):
+        placement.note_holder("h", f"b{number:02}", at=float(number))
+    assert sorted(placement.holders("h")) == [f"b{number:02}" for number in range(3, MAX_HOLDERS + 3)]
+
+
+def test_of_too_many_hashes_the_one_touched_longest_ago_is_forgotten() -> None:
+    placement = Placement(max_hashes=3)
+    for name in ("h1", "h2", "h3", "h1", "h4"):
+        placement.note_holder(name, "a", at=NOON)
+    assert [name for name in ("h1", "h2", "h3", "h4") if placement.holders(name)] == ["h1", "h3", "h4"]
+
+
+# --- bounds ---
+
+
+def sizes(placement: Placement) -> list[int]:
+    """Everything that could grow."""
+    return [
+        len(placement._pending),
+        len(placement._by_request),
+        len(placement._by_content),
+        len(placement._nameless),
+        len(placement._inflight),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (lambda number: {"request_id": f"r{number}"}, [50, 50, 0, 0, 1]),
+        (lambda number: {"content_hash": f"h{number}"}, [50, 0, 50, 0, 1]),
+        (lambda number: {"content_hash": "h"}, [50, 0, 1, 0, 1]),
+        (lambda number: {"request_id": f"r{number}", "content_hash": "h"}, [50, 50, 1, 0, 1]),
+        (lambda number: {}, [50, 0, 0, 1, 1]),
+    ],
+    ids=["by request", "by hash", "one hash", "both", "nameless"],
+)
+@pytest.mark.parametrize("reported", [False, True])
+def test_decisions_past_the_limit_push_out_the_oldest(
+    fields: Any, expected: list[int], reported: bool
+) -> None:
+    placement = Placement(max_pending=50)
+    for number in range(5000):
+        if reported and number % 2:
+            tell(placement, **fields(number - 1))
+        decide(placement, now=NOON + number / 1e6, **fields(number))
+    if not reported:
+        assert sizes(placement) == expected
+    assert len(placement._pending) <= 50
+    assert len(placement._fading) <= 2 * 50 + 1001
+    assert placement.inflight("a") <= 50
+    placement.advance(NOON + 2 * PENDING_S)
+    assert sizes(placement) == [0] * 5
+    assert placement._fading == []
+
+
+def test_backends_without_end_report_on_one_request_and_few_are_remembered() -> None:
+    placement = Placement()
+    decide(placement, request_id="r")
+    for number in range(1000):
+        found = tell(placement, f"b{number}", request_id="r")
+        assert found is not None
+        assert found.reported[-1] == f"b{number}"
+    assert len(found.reported) == 33
+
+
+def test_hashes_past_the_limit_push_out_the_oldest() -> None:
+    placement = Placement(max_hashes=50)
+    for number in range(5000):
+        placement.note_holder(f"h{number}", "a", at=NOON)
+    assert len(placement._holders) == 50
+    assert placement.holders("h4950") == {"a": NOON}
+
+
+# --- snapshots ---
+
+
+def small_world() -> Placement:
+    placement = Placement()
+    decide(placement, "a", request_id="r1", content_hash="h", location=HERE, size_bytes=5)
+    decide(placement, "a", request_id="r2", now=NOON + 1.0, location=Location(region="us"))
+    decide(placement, "b", content_hash="h", now=NOON + 2.0, operation=Operation.RETRIEVE)
+    decide(placement, "b", now=NOON + 3.0)
+    decide(placement, "b", now=NOON + 3.0)
+    tell(placement, "a", request_id="r1")
+    placement.note_holder("h", "a", at=NOON)
+    placement.note_holder("g", "b", at=NOON + 1.0)
+    return placement
+
+
+def restored(snapshot: Any, *, now: float = NOON + 3.0, **limits: int) -> Placement:
+    placement = Placement(**limits)
+    placement.merge(json.loads(json.dumps(snapshot)), now=now)
+    return placement
+
+
+def test_snapshot_and_back_changes_nothing() -> None:
+    before = small_world()
+    after = restored(before.snapshot())
+    assert after.snapshot() == before.snapshot()
+    assert sizes(after) == sizes(before)
+    assert (after.inflight("a"), after.inflight("b")) == (1, 3)
+    assert (before.inflight("a"), before.inflight("b")) == (1, 3)
+    # And it goes on alike.
+    for fields in ({"request_id": "r1"}, {"content_hash": "h"}, {"backend_id": "b", "content_hash": "h"}, {}):
+        assert repr(tell(after, **fields)) == repr(tell(before, **fields))
+    assert after.snapshot() == before.snapshot()
+
+
+def test_merging_what_is_known_already_changes_nothing() -> None:
+    placement = small_world()
+    before = placement.snapshot()
+    placement.merge(before, now=NOON + 3.0)
+    assert placement.snapshot() == before
+
+
+def test_two_servers_decisions_come_together_in_the_order_in_which_they_were_made() -> None:
+    first, second = Placement(), Placement()
+    for step in range(4):
+        decide((first, second)[step % 2], content_hash="h", size_bytes=step, now=NOON + step)
+    for mine, theirs in ((first, second), (second, first)):
+        merged = restored(mine.snapshot())
+        merged.merge(theirs.snapshot(), now=NOON + 4.0)
+        found = [tell(merged, content_hash="h") for _ in range(5)]
+        assert [one and one.size_bytes for one in found] == [0, 1, 2, 3, None]
+
+
+def test_of_two_servers_decisions_on_one_request_the_later_one_counts() -> None:
+    first, second = Placement(), Placement()
+    decide(first, "a", request_id="r")
+    decide(second, "b", request_id="r", now=NOON + 1.0)
+    for mine, theirs in ((first, second), (second, first)):
+        merged = restored(mine.snapshot())
+        merged.merge(theirs.snapshot(), now=NOON + 1.0)
+        assert (merged.inflight("a"), merged.inflight("b")) == (0, 1)
+        assert len(merged._pending) == 1
+
+
+def test_a_snapshot_past_the_limits_is_taken_in_up_to_them() -> None:
+    placement = Placement()
+    for number in range(20):
+        decide(placement, request_id=f"r{number}", now=NOON + number)
+        placement.note_holder(f"h{number}", "a", at=NOON)
+    small = restored(placement.snapshot(), now=NOON + 20.0, max_pending=5, max_hashes=7)
+    assert repr(small) == "Placement(hashes=7, pending=5)"
+    assert small.inflight("a") == 5
+
+
+def test_what_is_over_when_it_is_restored_stays_over() -> None:
+    after = restored(small_world().snapshot(), now=NOON + 100.0)
+    assert (after.inflight("a"), after.inflight("b")) == (0, 0)
+    assert len(after._pending) == 5
+    assert (
+        repr(restored(small_world().snapshot(), now=NOON + 2 * PENDING_S)) == "Placement(hashes=2, pending=0)"
+    )
+
+
+holders = st.lists(
+    st.tuples(st.sampled_from("gh"), st.sampled_from("abc"), st.integers(0, 9).map(float)), max_size=12
+)
+Holders = list[tuple[str, str, float]]
+
+
+@given(holders, holders, holders)
+def test_holders_merge_to_what_all_have_seen_in_any_order(a: Holders, b: Holders, c: Holders) -> None:
+    def held(*streams: Holders) -> Placement:
+        placement = Placement()
+        for stream in streams:
+            for content_hash, backend_id, at in stream:
+                placement.note_holder(content_hash, backend_id, at=at)
+        return placement
+
+    for order in ((a, b, c), (c, a, b), (b, a, c)):
+        merged = Placement()
+        for one in order:
+            merged.merge(held(one).snapshot(), now=NOON)
+        for content_hash in "gh":
+            assert merged.holders(content_hash) == held(a, b, c).holders(content_hash)
+
+
+# --- a plain list as the twin ---
+
+
+class PlacementMachine(RuleBasedStateMachine):
+    """Decisions, outcomes and time in any order, against a list that is searched from end to end."""
+
+    LIMIT = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.placement = Placement(max_pending=self.LIMIT)
+        self.now = NOON
+        self.list: list[dict[str, Any]] = []
+
+    names = st.sampled_from(["", "x", "y"])
+    backends = st.sampled_from("ab")
+
+    @rule(backend_id=backends, request_id=names, content_hash=names, expected_ms=st.sampled_from([1.0, 1e5]))
+    def decide(self, backend_id: str, request_id: str, content_hash: str, expected_ms: float) -> None:
+        self.placement.note_decision(
+            Query(request_id=request_id, content_hash=content_hash), backend_id, expected_ms, now=self.now
+        )
+        if request_id:
+            self.list = [one for one in self.list if one["request_id"] != request_id]
+        self.list.append(
+            {
+                "backend_id": backend_id,
+                "request_id": request_id,
+                "content_hash": content_hash,
+                "at": self.now,
+                "until": self.now + max(30.0, 3 * expected_ms / 1e3),
+                "reported": (),
+            }
+        )
+        self.list = self.list[-self.LIMIT :]
+
+    @rule(backend_id=backends, request_id=names, content_hash=names)
+    def tell(self, backend_id: str, request_id: str, content_hash: str) -> None:
+        found = tell(self.placement, backend_id, request_id=request_id, content_hash=content_hash)
+        expected = next(self.meant(backend_id, request_id, content_hash), None)
+        if expected is None:
+            assert found is None
+            nameless = (
+                one
+                for one in self.list
+                if not request_id
+                and not one["request_id"]
+                and not one["content_hash"]
+                and one["backend_id"] == backend_id
+            )
+            if oldest := next(nameless, None):
+                self.list.remove(oldest)
+            return
+        assert found is not None
+        assert (found.decided_at, found.backend_id) == (expected["at"], expected["backend_id"])
+        expected["reported"] += (backend_id,)
+        assert found.reported == expected["reported"]
+        expected["until"] = None
+        if not expected["request_id"]:
+            self.list.remove(expected)
+
+    def meant(self, backend_id: str, request_id: str, content_hash: str) -> Iterator[dict[str, Any]]:
+        for one in self.list:
+            by_request = request_id and one["request_id"] == request_id
+            by_content = (
+                not request_id
+                and content_hash
+                and not one["reported"]
+                and (one["content_hash"], one["backend_id"]) == (content_hash, backend_id)
+            )
+            if by_request or by_content:
+                yield one
+
+    @rule(seconds=st.sampled_from([0.001, 29.0, 31.0, 400.0, 4000.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.placement.advance(self.now)
+        self.list = [one for one in self.list if one["at"] > self.now - PENDING_S]
+        for one in self.list:
+            if one["until"] is not None and one["until"] <= self.now:
+                one["until"] = None
+
+    @rule()
+    def restart(self) -> None:
+        self.placement = restored(self.placement.snapshot(), now=self.now, max_pending=self.LIMIT)
+
+    @invariant()
+    def the_same_are_in_flight(self) -> None:
+        for backend_id in "ab":
+            flying = [one for one in self.list if one["backend_id"] == backend_id and one["until"]]
+            assert self.placement.inflight(backend_id) == len(flying)
+        assert len(self.placement._pending) == len(self.list)
+
+
+TestPlacementAgainstAList = PlacementMachine.TestCase
+TestPlacementAgainstAList.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+# --- queues ---
+
+
+def test_a_queue_lets_any_leave_and_forgets_an_empty_key() -> None:
+    queues = Queues()
+    assert queues.oldest("k") is None
+    for serial in (1, 2, 3):
+        queues.add("k", serial)
+    queues.add("other", 4)
+    for serial, oldest in ((2, 1), (9, 1), (1, 3), (3, None), (3, None)):
+        queues.discard("k", serial)
+        assert queues.oldest("k") == oldest
+    queues.discard("other", 3)
+    assert len(queues) == 1
+    queues.discard("other", 4)
+    assert len(queues) == 0
