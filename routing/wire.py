@@ -95,6 +95,7 @@ class Codec(CodecBase):
 
     def __init__(self, *, max_fields: int = MAX_FIELDS) -> None:
         self._max_fields = max_fields
+        self._ordinary_bytes = min(_LARGE_BYTES, 2 * max_fields)
 
     def encode(self, message: Any, message_type: Any) -> bytes:
         if type(message) is not message_type:
@@ -104,7 +105,7 @@ class Codec(CodecBase):
     def decode(self, data: bytes, message_type: Any) -> Any:
         codec = _codec(message_type)
         try:
-            if len(data) < _LARGE_BYTES:
+            if len(data) <= self._ordinary_bytes:
                 return decode_message(codec, data)
             if len(data) > 2 * self._max_fields:
                 check_field_count(data, CHILDREN, codec.name, self._max_fields)

@@ -166,7 +166,7 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
     """Raises BadMessage if the message of this full name has more than `limit` fields.
 
     `children` tells for each message which tags hold messages, and of which name; ""
-    stands for packed numbers, each of which counts. The walk reads nothing else, and
+    stands for packed numbers, each byte of which counts. The walk reads nothing else, and
     takes what is malformed as the end: the decoder will say what is wrong.
     """
     count = 0
@@ -177,8 +177,6 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
             inner = children.get(name, {})
             while pos < end:
                 count += 1
-                if count > limit:
-                    raise BadMessage(f"it has more than {limit:,} fields")
                 tag = data[pos]
                 if tag > 127:
                     tag, pos = read_tag(data, pos)
@@ -201,6 +199,8 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
                     pos += 1
                 else:
                     pos += _FIXED_BYTES.get(kind, 0)
+                if count > limit:
+                    raise BadMessage(f"it has more than {limit:,} fields")
     except IndexError:
         return
 

@@ -74,7 +74,7 @@ def fill(rng: random.Random, message: Message, depth: int = 4) -> Message:
 def _fill_field(rng: random.Random, message: Message, field: FieldDescriptor, depth: int) -> None:
     held = getattr(message, field.name)
     if is_map(field):
-        key, _ = field.message_type.fields
+        key = field.message_type.fields_by_name["key"]
         for _ in range(rng.randrange(4) if depth else 0):
             fill(rng, held[_scalar(rng, key)], depth - 1)
     elif field.is_repeated and field.message_type:
@@ -164,6 +164,14 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return data
 
 
+def parsed(name: str, data: bytes) -> Message | None:
+    """What google makes of these bytes; None if it refuses them."""
+    try:
+        return GOOGLE[name].FromString(data)
+    except DecodeError:
+        return None
+
+
 def disagreement(name: str, data: bytes) -> str:
     """How we and google differ about these bytes; "" if not at all.
 
@@ -171,10 +179,7 @@ def disagreement(name: str, data: bytes) -> str:
     in a message that declares no fields it takes field number 0 for an unknown field,
     which the encoding does not know and which it refuses in every other message.
     """
-    try:
-        theirs = GOOGLE[name].FromString(data)
-    except DecodeError:
-        theirs = None
+    theirs = parsed(name, data)
     try:
         ours = decode_message(OURS[name], data)
     except BadMessage as error:
@@ -189,7 +194,10 @@ def disagreement(name: str, data: bytes) -> str:
         return "we parse a time that no datetime holds"
     if difference := compare(ours, theirs):
         return difference
-    back = GOOGLE[name].FromString(OURS[name].encode(ours))
+    written = OURS[name].encode(ours)
+    if parsed(name, theirs.SerializeToString()) is None:
+        return ""  # an entry without a value is written with one: a level more than was read
+    back = GOOGLE[name].FromString(written)
     return compare(ours, back) and f"our bytes say something else: {compare(ours, back)}"
 
 
