@@ -4,6 +4,7 @@ Everything random comes from the `random.Random` that is handed in, so that a se
 brings back any case.
 """
 
+import keyword
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -74,9 +75,12 @@ def fill(rng: random.Random, message: Message, depth: int = 4) -> Message:
 def _fill_field(rng: random.Random, message: Message, field: FieldDescriptor, depth: int) -> None:
     held = getattr(message, field.name)
     if is_map(field):
-        key = field.message_type.fields_by_name["key"]
+        key, value = field.message_type.fields
         for _ in range(rng.randrange(4) if depth else 0):
-            fill(rng, held[_scalar(rng, key)], depth - 1)
+            if value.message_type:
+                fill(rng, held[_scalar(rng, key)], depth - 1)
+            else:
+                held[_scalar(rng, key)] = _scalar(rng, value)
     elif field.is_repeated and field.message_type:
         for _ in range(rng.randrange(4) if depth else 0):
             fill(rng, held.add(), depth - 1)
@@ -223,7 +227,8 @@ def _time(timestamp: Any) -> datetime:
 def compare(ours: Any, theirs: Message) -> str:
     """Where our dataclass and google's message hold different values; "" if nowhere."""
     for field in theirs.DESCRIPTOR.fields:
-        mine, value = getattr(ours, field.name), getattr(theirs, field.name)
+        name = f"{field.name}_" if keyword.iskeyword(field.name) else field.name
+        mine, value = getattr(ours, name), getattr(theirs, field.name)
         if field.has_presence and not theirs.HasField(field.name):
             difference = "" if mine is None else f"{mine!r} against nothing"
         elif is_map(field):
