@@ -11,7 +11,7 @@ StartServer = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start_server() -> Iterator[StartServer]:
-    """Starts real servers, with flags of `routing serve` and `environment={...}`; ends them after the test."""
+    """Starts real servers, given flags of `routing serve` and `environment`; the test ends them."""
     with ExitStack() as started:
         yield lambda *flags, **how: started.enter_context(ServerProcess(*flags, **how))
 

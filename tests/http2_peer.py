@@ -30,6 +30,12 @@ def message(payload: bytes = b"", flag: int = 0, length: int | None = None) -> b
     return struct.pack(">BI", flag, len(payload) if length is None else length) + payload
 
 
+def raw(kind: int, body: bytes = b"", *, stream: int = 0, flags: int = 0, length: int | None = None) -> bytes:
+    """A frame as hyperframe would not build it; `length` is what its header says, if not the truth."""
+    size = len(body) if length is None else length
+    return size.to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+
+
 class Peer:
     """One connection to the server under test; `frames` remembers all that was read."""
 
@@ -91,8 +97,8 @@ class Peer:
         self.write(frame, DataFrame(frame.stream_id, data=message(payload), flags=["END_STREAM"]))
         return frame.stream_id
 
-    async def send_slowly(self, stream_id: int, data: bytes) -> None:
-        """Sends a request body to its end, as far as the server lets it, and stops where it is refused."""
+    async def send_slowly(self, stream_id: int, data: bytes, *, end: bool = True) -> None:
+        """Sends a request body as fast as the server lets it; stops where the stream is reset."""
         for at in range(0, len(data), 16_384):
             chunk = data[at : at + 16_384]
             while min(self.windows[0], self.windows[stream_id]) < len(chunk) and not self.resets(stream_id):
@@ -101,7 +107,7 @@ class Peer:
                 return
             self.windows[0] -= len(chunk)
             self.windows[stream_id] -= len(chunk)
-            last = at + len(chunk) == len(data)
+            last = end and at + len(chunk) == len(data)
             self.write(DataFrame(stream_id, data=chunk, flags=["END_STREAM"] if last else []))
             await self.writer.drain()
 

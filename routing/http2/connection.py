@@ -17,7 +17,7 @@ from hyperframe.frame import GoAwayFrame, PingFrame
 
 from routing.http2.gate import Violation
 from routing.http2.headers import Malformed, check_request
-from routing.http2.limits import Budget, Http2Limits
+from routing.http2.limits import MAX_FRAME_BYTES, Budget, Http2Limits
 from routing.http2.streams import CallStream
 
 WINDOW_BYTES = 4 << 20
@@ -186,8 +186,10 @@ class Processor(protocol.EventsProcessor):
 
     def process_data_received(self, event: DataReceived) -> None:
         super().process_data_received(event)
-        if self.connection.held_bytes > self.connection.limits.max_held_bytes:
-            stream = self.streams[event.stream_id]
+        stream = self.streams.get(event.stream_id)
+        full = self.connection.held_bytes > self.connection.limits.max_held_bytes
+        # Requests that fit in one frame get through whatever others hold.
+        if full and isinstance(stream, CallStream) and stream.held_bytes > MAX_FRAME_BYTES:
             self._refuse(event.stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
             stream.__terminated__("too much of unfinished requests")
             self.handler.cancel(stream)

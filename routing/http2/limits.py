@@ -47,10 +47,10 @@ class Http2Limits:
     same 50 µs with one byte as with 16 KiB, so tiny ones block the loop for longer than
     they take to send. Real requests are larger, or end with the frame."""
 
-    max_held_bytes: int = 16 << 20
-    """Request bytes of one connection that wait for the rest of their message. Four of the
-    largest requests at once; more streams than that with parts of large messages are not
-    a client that wants answers."""
+    max_held_bytes: int = 12 << 20
+    """Request bytes of one connection that wait for the rest of their message: three of the
+    largest requests at once. More streams with parts of large messages are not a client
+    that wants answers. What fits in a frame is not refused, so 16 MiB is the most."""
 
     max_unsent_bytes: int = 16 << 20
     """Answers of one connection that wait for the client to read."""

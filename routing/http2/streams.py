@@ -41,6 +41,9 @@ class Buffer:
     def __repr__(self) -> str:
         return f"<Buffer {len(self._data)} bytes{' ended' * self._ended}>"
 
+    def __len__(self) -> int:
+        return len(self._data)
+
     def add(self, data: bytes, ack_size: int) -> None:
         """Takes the bytes of one DATA frame; `ack_size` counts its padding too."""
         self._data += data
@@ -113,11 +116,17 @@ class CallStream(protocol.Stream):
 
     def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
         super().init_stream(stream_id, connection)
-        # The declared type is grpclib's Buffer; ours answers to the same five methods.
-        self.buffer = Buffer(partial(self.connection.ack, stream_id), self.connection.hold)  # type: ignore[assignment]
+        self._held = Buffer(partial(self.connection.ack, stream_id), self.connection.hold)
+        # The declared type is grpclib's Buffer; ours answers to the same four methods.
+        self.buffer = self._held  # type: ignore[assignment]
         self.ended = False
         self.takes_many = False
         self.opened_at = 0.0
+
+    @property
+    def held_bytes(self) -> int:
+        """What came of the request and was not read yet."""
+        return len(self._held)
 
     def __ended__(self) -> None:
         self.ended = True
