@@ -1,6 +1,6 @@
 """`routing`: the commands, a row each, and how each of their errors ends.
 
-Exit codes: 0 fine, 1 the server said no or none answered, 2 the call was wrong.
+Exit codes: 0 fine, 1 no (the server refused or none answered, a check failed), 2 the call was wrong.
 """
 
 import os
@@ -17,17 +17,18 @@ from routing.screen import Screen
 FINE, REFUSED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 MISUSES = (ConfigError, InvalidArgument, MissingExtra)
-"""What only another command line, or another machine, can mend; all else is the server's answer."""
+"""What only another command line, file or machine can mend; all else is somebody's no."""
 
 
 class Command(NamedTuple):
-    """A row of COMMANDS; `examples` are lines of a shell."""
+    """A row of COMMANDS; `more` follows the help where it stands alone, `examples` are lines of a shell."""
 
     name: str
     help: str
     flags: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Screen], int]
     examples: tuple[str, ...]
+    more: str = ""
 
 
 def completion(arguments: Namespace, screen: Screen) -> int:
@@ -54,10 +55,13 @@ COMMANDS = (
     ),
     Command(
         "check",
-        "try a running server: call everything it has, and say what is off",
+        "try a running server, and say what is off",
         flags.check,
         commands.check,
         ("routing check", "routing check --target router.example:50051 --ssl-ca ca.pem"),
+        "Calls the four RPCs, health and reflection. This leaves a trace: one decision and one\n"
+        "successful outcome for the backend that was chosen, both with the content type\n"
+        "application/x-routing-check and without a duration.",
     ),
     Command(
         "select",
@@ -101,6 +105,7 @@ COMMANDS = (
             "routing watch --section latency_stats --interval 5",
             "routing watch --count 1 --json | jq .metrics.backends",
         ),
+        "Ends with Ctrl-C and exit code 0; a server that is lost is waited for.",
     ),
     Command(
         "backends",
@@ -113,7 +118,7 @@ COMMANDS = (
         "generate",
         "compile proto/ into gen/",
         flags.generate,
-        commands.backends,
+        commands.generate,
         ("routing generate", "routing generate --check"),
     ),
     Command(
@@ -156,7 +161,10 @@ def parser(*, whole: bool = False) -> ArgumentParser:
     top = _Parser(
         prog="routing",
         description="Decides over gRPC which storage backend to use, and learns from every outcome.",
-        epilog="exit codes: 0 fine, 1 the server said no or none answered, 2 the call was wrong",
+        epilog=(
+            "exit codes: 0 fine; 1 no: the server refused, none answered, or a check failed;\n"
+            "2 the call was wrong"
+        ),
         formatter_class=RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"routing {__version__}")
@@ -166,7 +174,7 @@ def parser(*, whole: bool = False) -> ArgumentParser:
             command.name,
             flags=command.flags,
             help=command.help,
-            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            description=f"{command.help[0].upper()}{command.help[1:]}.\n\n{command.more}".rstrip(),
             epilog="\n".join(("examples:", *(f"  {example}" for example in command.examples))),
             formatter_class=RawDescriptionHelpFormatter,
         )

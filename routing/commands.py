@@ -203,6 +203,19 @@ def backends(arguments: Namespace, screen: Screen) -> int:
     return FINE
 
 
+def generate(arguments: Namespace, screen: Screen) -> int:
+    """Compiles proto/ and says what changed; with --check, what would, as a refusal."""
+    from routing.generate import checkout, generate
+
+    with screen.working("compiling proto/"):
+        changed = generate(*checkout(), check=arguments.check)
+    for name in changed:
+        screen.say(Cell("out of date" if arguments.check else "written", "warn"), f"gen/{name}")
+    if not changed:
+        screen.say("gen/ is what the compiler makes of proto/")
+    return REFUSED if changed and arguments.check else FINE
+
+
 def _ask(
     arguments: Namespace, screen: Screen, call: Callable[["RoutingClient"], Awaitable[Result]]
 ) -> Result:

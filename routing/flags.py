@@ -51,44 +51,10 @@ def check(parser: ArgumentParser) -> None:
 
 def select(parser: ArgumentParser) -> None:
     """Every field of a SelectBackendRequest, and the keys of its metadata."""
-    from routing.core.model import Operation
-    from routing.core.scoring import PRIORITIES, STRATEGIES
-
     _content(parser)
-    add = parser.add_argument_group("what to do with it").add_argument
-    operations = [operation.value for operation in Operation]
-    add("--operation", choices=operations, metavar="WORD", help="store or retrieve (default: store)")
-    add("--retention-months", type=float, metavar="N", help="how long it is kept (default: 1)")
-    add("--expected-reads", type=float, metavar="N", help="how often it is read (default: 1)")
-
-    add = parser.add_argument_group("how to choose").add_argument
-    told = f"which weights to use: {', '.join(STRATEGIES)} (default: hybrid)"
-    add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=told)
-    told = f"how to scale them: {', '.join(PRIORITIES)} (default: balanced)"
-    add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=told)
-    add(
-        "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"
-    )
-    add(
-        "--exclude-backend",
-        action="append",
-        type=text,
-        metavar="ID",
-        help="leave this one out; repeat for each",
-    )
-    add(
-        "--require-tag",
-        action="append",
-        type=text,
-        metavar="TAG",
-        help="only backends with it; repeat for each",
-    )
-
-    add = parser.add_argument_group("where the client is").add_argument
-    add("--latitude", type=float, metavar="DEGREES", help="north of the equator, -90 to 90")
-    add("--longitude", type=float, metavar="DEGREES", help="east of Greenwich, -180 to 180")
-    add("--region", type=text, default="", metavar="NAME", help="compared with the backends' regions by name")
-
+    _purpose(parser)
+    _choice(parser)
+    _place(parser)
     add = parser.add_argument
     add(
         "--request-id",
@@ -150,6 +116,40 @@ def backends(parser: ArgumentParser) -> None:
 
 def completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
+
+
+def _purpose(parser: ArgumentParser) -> None:
+    from routing.core.model import Operation
+
+    add = parser.add_argument_group("what to do with it").add_argument
+    operations = [operation.value for operation in Operation]
+    add("--operation", choices=operations, metavar="WORD", help="store or retrieve (default: store)")
+    add("--retention-months", type=float, metavar="N", help="how long it is kept (default: 1)")
+    add("--expected-reads", type=float, metavar="N", help="how often it is read (default: 1)")
+
+
+def _choice(parser: ArgumentParser) -> None:
+    from routing.core.scoring import PRIORITIES, STRATEGIES
+
+    add = parser.add_argument_group("how to choose").add_argument
+    told = f"which weights to use: {', '.join(STRATEGIES)} (default: hybrid)"
+    add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=told)
+    told = f"how to scale them: {', '.join(PRIORITIES)} (default: balanced)"
+    add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=told)
+    add(
+        "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"
+    )
+    add("--exclude-backend", action="append", type=text, metavar="ID", help="leave this out; repeat for each")
+    add(
+        "--require-tag", action="append", type=text, metavar="TAG", help="only with this tag; repeat for each"
+    )
+
+
+def _place(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("where the client is").add_argument
+    add("--latitude", type=float, metavar="DEGREES", help="north of the equator, -90 to 90")
+    add("--longitude", type=float, metavar="DEGREES", help="east of Greenwich, -180 to 180")
+    add("--region", type=text, default="", metavar="NAME", help="compared with the backends' regions by name")
 
 
 def _content(parser: ArgumentParser) -> None:

@@ -224,7 +224,8 @@ def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
     """The profiles: what each is like, and what it costs."""
     rows = {each["id"]: each for each in backends}
     disabled = [each["id"] for each in backends if not each["enabled"]]
-    said = f"{len(backends)} backends" + (f", disabled: {', '.join(disabled)}" if disabled else "")
+    said = "1 backend" if len(backends) == 1 else f"{len(backends)} backends"
+    said += f", disabled: {', '.join(disabled)}" if disabled else ""
     return (
         grid("profiles", "backend", rows, _SPEEDS),
         grid("prices", "backend", rows, _PRICES),
