@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("routing", "gen", "proto", "tests", "examples", "docs")
+SOURCES = ("routing", "gen", "proto", "tests", "examples", "benchmarks", "docs")
 MADE = shutil.ignore_patterns(
     *(".git", ".tox", ".venv", "build", "dist", "node_modules", "*.egg-info", ".hypothesis"),
     *("__pycache__", ".coverage*", ".*_cache"),
@@ -61,6 +61,11 @@ def test_the_run_time_needs_neither_protobuf_nor_grpcio() -> None:
     needed = config()["options"]["install_requires"].lower()
     assert "protobuf" not in needed
     assert "grpcio" not in needed
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    (command,) = re.findall(r"^\$ (.*\btox)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.fixture(scope="module")
