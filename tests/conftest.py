@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -20,3 +21,11 @@ def start_server() -> Iterator[StartServer]:
 def server(start_server: StartServer) -> ServerProcess:
     """A real server with the default settings, in a process of its own, ready at `server.address`."""
     return start_server()
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a client does is worth a warning, least of all a traceback."""
+    caplog.set_level(logging.INFO)
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

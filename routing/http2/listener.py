@@ -86,8 +86,11 @@ class Listener:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        calls = [task for connection in self.connections for task in connection.handler.tasks.values()]
         for connection in list(self.connections):
             connection.end(ErrorCodes.NO_ERROR, "closing")
+        if calls:
+            await asyncio.wait(calls)
         await self._empty.wait()
 
     def joined(self, connection: Protocol) -> bool:

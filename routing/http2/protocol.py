@@ -9,6 +9,7 @@ from grpclib import protocol
 from grpclib.config import Configuration
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from hpack import HPACKError
 
 from routing.http2.answers import Answers
 from routing.http2.connection import CONFIGURATION, Link, Processor, Session
@@ -82,8 +83,9 @@ class Protocol(protocol.H2Protocol):
         except Violation as violation:
             self.end(violation.code, violation.reason)
         except ProtocolError as error:
-            # h2 has written its own GOAWAY.
-            self.end(None, str(error))
+            # h2 has a GOAWAY ready too, without a reason and with fewer codes.
+            self._session.clear_outbound_data_buffer()
+            self.end(_code_of(error), str(error))
         else:
             self.connection.flush()
             if self._gate.leaving:
@@ -94,13 +96,12 @@ class Protocol(protocol.H2Protocol):
         if not self._over:
             self.connection.go_away(ErrorCodes.NO_ERROR, "draining", HIGHEST_STREAM)
 
-    def end(self, code: ErrorCodes | None, reason: str) -> None:
-        """Ends the connection and every call on it; `code` None where the GOAWAY is written already."""
+    def end(self, code: ErrorCodes, reason: str) -> None:
+        """Ends the connection and every call on it, and tells the client why."""
         if self._over:
             return
         self._over = True
-        if code is not None:
-            self.connection.go_away(code, reason, self._gate.highest_stream)
+        self.connection.go_away(code, reason, self._gate.highest_stream)
         if code is not ErrorCodes.NO_ERROR:
             peer = self._transport.get_extra_info("peername")
             log.info("connection ended by us peer=%s reason=%s", peer, reason)
@@ -178,3 +179,9 @@ class Protocol(protocol.H2Protocol):
         self._busy_at = self._clock()
         if not self._over and self._gate.leaving and not self.handler.tasks:
             self.end(ErrorCodes.NO_ERROR, "goodbye")
+
+
+def _code_of(error: ProtocolError) -> ErrorCodes:
+    """The code for what h2 complains about; headers that do not decode are one of its own to the RFC."""
+    undecodable = type(error) is ProtocolError and isinstance(error.__cause__, HPACKError)
+    return ErrorCodes.COMPRESSION_ERROR if undecodable else error.error_code

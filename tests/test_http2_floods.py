@@ -1,0 +1,232 @@
+"""What is too much ends its own connection, with a GOAWAY that says why, and costs nobody else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from grpclib.const import Status
+from h2.errors import ErrorCodes
+from http2_peer import Peer, message, raw
+from http2_server import Clock, abused, serving
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+LARGEST = 4 << 20
+
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+
+def rapid_reset(peer: Peer) -> list[Any]:
+    frame = peer.headers(path="/test.Test/Hold")
+    return [frame, RstStreamFrame(frame.stream_id, error_code=ErrorCodes.CANCEL)]
+
+
+def provoked_reset(peer: Peer) -> list[Any]:
+    """Requests that are no requests: the server is to do the resetting."""
+    return [peer.headers(drop=":path")]
+
+
+FLOODS: dict[str, Callable[[Peer], list[Any]]] = {
+    "rapid reset": rapid_reset,
+    "resets provoked from the server": provoked_reset,
+    "streams past the limit": lambda p: [p.headers(path="/test.Test/Hold")],
+    "PING": lambda p: [PingFrame(0, opaque_data=b"12345678")],
+    "PING answers": lambda p: [PingFrame(0, opaque_data=b"12345678", flags=["ACK"])],
+    "SETTINGS": lambda p: [SettingsFrame(0, settings={4: 65_535})],
+    "empty SETTINGS": lambda p: [SettingsFrame(0)],
+    "PRIORITY": lambda p: [PriorityFrame(1, depends_on=3)],
+    "WINDOW_UPDATE": lambda p: [WindowUpdateFrame(0, window_increment=1)],
+    "unknown frames": lambda p: [raw(0xBE, b"?")],
+    "ALTSVC": lambda p: [raw(0x0A, b"\x00\x00", stream=1)],
+    "GOAWAY": lambda p: [GoAwayFrame(0)],
+    "empty DATA": lambda p: [DataFrame(1, data=b"")],
+    "one-byte DATA": lambda p: [DataFrame(1, data=b"\x00")],
+    "padding": lambda p: [DataFrame(1, data=b"", pad_length=200, flags=["PADDED"])],
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_ends_its_own_connection_and_costs_nobody_else(name: str) -> None:
+    async with serving(burst=300, max_streams=16, linger_seconds=0.01) as server, abused(server) as peer:
+        stream = peer.headers(path="/test.Test/Talk")
+        peer.write(stream)  # something for DATA to belong to, that does not end by itself
+        for _ in range(20):
+            peer.write(*(part for _ in range(100) for part in FLOODS[name](peer)))
+        said = await peer.goodbye()
+        assert said.error_code == ErrorCodes.ENHANCE_YOUR_CALM, said
+        await server.until(lambda: len(server.listener.connections) == 1 and server.service.holding == 0)
+
+
+async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes() -> None:
+    """Each call here comes with four frames that are no calls; its answer earns three back."""
+    async with serving(burst=20, refill_per_s=1e-9) as server:
+        peer = await server.peer()
+        for _ in range(200):
+            stream = peer.call()
+            peer.write(WindowUpdateFrame(0, window_increment=10), PingFrame(0, opaque_data=b"12345678"))
+            assert (await peer.status(stream))[0] == 0
+
+
+async def test_a_stream_past_the_limit_is_refused_and_the_others_live() -> None:
+    async with serving(max_streams=4) as server:
+        peer = await server.peer()
+        assert (await peer.until(SettingsFrame)).settings[SettingsFrame.MAX_CONCURRENT_STREAMS] == 4
+        held = [peer.call(path="/test.Test/Hold") for _ in range(4)]
+        assert await peer.reset(peer.call()) == ErrorCodes.REFUSED_STREAM
+        server.service.release.set()
+        for stream in held:
+            assert (await peer.status(stream))[0] == 0
+        assert (await peer.status(peer.call()))[0] == 0
+
+
+async def test_streams_that_stay_leave_room_for_calls_that_end() -> None:
+    async with serving(max_streams=4, max_watches=2) as server:
+        peer = await server.peer()
+        watching = [peer.call(path="/test.Test/Watch") for _ in range(3)]
+        assert await peer.status(watching[2]) == (
+            Status.RESOURCE_EXHAUSTED.value,
+            "too many streams are open on this connection; open another one",
+        )
+        assert (await peer.status(peer.call()))[0] == 0
+        peer.write(RstStreamFrame(watching[0]))
+        await peer.alive()
+        again = peer.call(b"again", path="/test.Test/Watch")
+        assert (await peer.until(DataFrame, again)).data == message(b"again")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_endless_continuation_is_cut_off(empty: bool) -> None:
+    async with serving() as server, abused(server) as peer:
+        begun = peer.headers()
+        begun.flags.discard("END_HEADERS")
+        more = ContinuationFrame(begun.stream_id, data=b"" if empty else b"\x00\x01a\x01b" * 3000)
+        peer.write(begun, *[more] * 50)
+        assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_a_header_list_past_the_limit_is_cut_off() -> None:
+    """An HPACK bomb: one long field in the table, named a thousand times."""
+    async with serving() as server, abused(server) as peer:
+        fields = [(":method", "POST"), *[("bomb", "x" * 3000)] * 1000]
+        peer.write(peer.fields(fields))
+        assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_a_frame_that_is_too_long_is_refused_on_its_header() -> None:
+    async with serving() as server, abused(server) as peer:
+        peer.write(peer.headers(), raw(0, length=16_385, stream=1))
+        assert (await peer.goodbye()).error_code == ErrorCodes.FRAME_SIZE_ERROR
+
+
+async def test_the_clients_table_size_does_not_decide_over_our_memory() -> None:
+    async with serving() as server:
+        peer = await server.peer(settings={SettingsFrame.HEADER_TABLE_SIZE: 1 << 30})
+        assert (await peer.status(peer.call()))[0] == 0
+        (connection,) = server.listener.connections
+        assert connection._session.encoder.header_table_size == 4096
+
+
+async def test_a_client_that_shrinks_its_table_and_grows_it_again_still_understands() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        for size in (0, 4096, 100, 4096):
+            peer.write(SettingsFrame(0, settings={SettingsFrame.HEADER_TABLE_SIZE: size}))
+            await peer.alive()
+            peer.decoder.max_allowed_table_size = size
+            assert (await peer.status(peer.call()))[0] == 0
+
+
+async def test_a_request_may_come_in_empty_one_byte_and_padded_frames() -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        frame = peer.headers()
+        peer.write(frame, DataFrame(frame.stream_id))
+        for byte in message(b"hello"):
+            data = DataFrame(frame.stream_id, data=bytes([byte]), flags=["PADDED"], pad_length=7)
+            peer.write(data, DataFrame(frame.stream_id))
+        peer.write(DataFrame(frame.stream_id, flags=["END_STREAM"]))
+        assert (await peer.until(DataFrame, frame.stream_id)).data == message(b"hello")
+        assert (await peer.status(frame.stream_id))[0] == 0
+
+
+async def test_parts_of_large_requests_are_held_up_to_a_limit() -> None:
+    async with serving(max_held_bytes=1 << 20) as server, abused(server) as peer:
+        refused = None
+        for _ in range(8):
+            frame = peer.headers(path="/test.Test/Length")
+            peer.write(frame)
+            await peer.send_slowly(frame.stream_id, message(b"x" * (256 << 10), length=LARGEST), end=False)
+            refused = frame.stream_id
+            if not await peer.alive() or peer.resets(refused):
+                break
+        assert await peer.reset(refused) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert (await peer.status(peer.call()))[0] == 0
+        (held,) = {one.connection.held_bytes for one in server.listener.connections} - {0}
+        assert (1 << 19) < held <= (1 << 20)
+
+
+async def test_answers_wait_for_a_window_and_arrive_whole() -> None:
+    async with serving() as server:
+        peer = await server.peer(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
+        stream = peer.call(b"100000", path="/test.Test/Many")
+        await peer.alive()
+        peer.write(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 200_000}))
+        peer.write(WindowUpdateFrame(0, window_increment=100_000))
+        assert (await peer.status(stream))[0] == 0
+        said = b"".join(one.data for one in peer.frames if isinstance(one, DataFrame))
+        assert said == message(b"x" * 100_000)
+
+
+async def test_an_answer_that_nobody_takes_is_given_up() -> None:
+    async with serving(stall_seconds=0.01) as server:
+        peer = await server.peer(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
+        assert await peer.reset(peer.call(b"1000", path="/test.Test/Many")) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert await peer.alive()
+        await server.until(lambda: not server.calls.open and not server.streams)
+
+
+async def test_answers_that_nobody_takes_are_kept_up_to_a_limit() -> None:
+    async with serving(max_unsent_bytes=1 << 20) as server:
+        peer = await server.peer(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
+        streams = [peer.call(str(400 << 10).encode(), path="/test.Test/Many") for _ in range(4)]
+        assert await peer.reset(streams[2]) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert await peer.reset(streams[3]) == ErrorCodes.ENHANCE_YOUR_CALM
+        (connection,) = server.listener.connections
+        assert connection.connection.unsent_bytes == 2 * ((400 << 10) + 5)
+
+
+async def test_a_client_that_reads_nothing_holds_little_and_is_dropped() -> None:
+    clock = Clock()
+    async with serving(clock) as server, abused(server) as peer:
+        wide = {SettingsFrame.INITIAL_WINDOW_SIZE: 2**31 - 1}
+        peer.writer.transport.pause_reading()
+        peer.write(SettingsFrame(0, settings=wide), WindowUpdateFrame(0, window_increment=2**30))
+        for _ in range(64):
+            peer.call(str(1 << 20).encode(), path="/test.Test/Many")
+        paused = await server.connection_where(lambda one: one._paused_at is not None)
+        assert paused._transport.get_write_buffer_size() < 1 << 18
+        assert paused.connection.unsent_bytes <= paused._limits.max_unsent_bytes
+        clock.now += 61
+        paused.check(clock.now)
+        await server.until(lambda: paused not in server.listener.connections)
+        assert not server.service.holding
+
+
+async def test_connections_past_the_limit_are_told_so() -> None:
+    async with serving(max_connections=2) as server:
+        for _ in range(2):
+            assert await (await server.peer()).alive()
+        said = await (await server.peer()).goodbye()
+        assert (said.error_code, said.additional_data) == (
+            ErrorCodes.ENHANCE_YOUR_CALM,
+            b"too many connections",
+        )
