@@ -72,9 +72,9 @@ class Recent:
         return {
             "outcomes": {
                 str(number): {backend_id: [*counts] for backend_id, counts in slot.items()}
-                for number, slot in self._outcomes.items()
+                for number, slot in sorted(self._outcomes.items())
             },
-            "decisions": {str(number): count for number, count in self._decisions.items()},
+            "decisions": {str(number): count for number, count in sorted(self._decisions.items())},
         }
 
     def merge(self, snapshot: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ def _latency(totals: Mapping[str, Cell]) -> Values:
     stats = {}
     for name, cell in sorted(totals.items()):
         durations = cell.durations
-        if durations is not None and durations.count:
+        if durations is not None:
             p50_ms, p90_ms, p99_ms = durations.quantiles((0.5, 0.9, 0.99))
             stats[name] = {
                 "count": durations.count,

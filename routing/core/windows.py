@@ -178,13 +178,13 @@ class Windows:
         return sums
 
     def snapshot(self) -> dict[str, Any]:
-        """The five-minute counts; the wider ones are their sums."""
+        """The five-minute counts, the oldest first; the wider ones are their sums."""
         return {
             str(number): {
                 content_type: {backend: cell.as_row() for backend, cell in cells.items()}
                 for content_type, cells in interval.by_type.items()
             }
-            for number, interval in self._levels[WIDTHS_S[0]].items()
+            for number, interval in sorted(self._levels[WIDTHS_S[0]].items())
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
