@@ -170,8 +170,7 @@ def _flat(title: str, first: str, key: str, values: Values) -> Table:
 def _distribution(types: Mapping[str, Values]) -> Iterable[Table]:
     if types:
         rows = tuple(
-            (name or "(none)", count_text(sum(counts.values())), _shares(counts))
-            for name, counts in types.items()
+            (name, count_text(sum(counts.values())), _shares(counts)) for name, counts in types.items()
         )
         yield Table("content types", ("type", ">decisions", "went to"), rows)
 
@@ -212,9 +211,9 @@ def _heading(values: Values, system: Values) -> Row:
     if system:
         heading += (
             f"up {duration_text(system['uptime_seconds'] * 1000)}",
-            f"{system['decisions_total']:,.0f} decisions ({system['decisions_per_second']:,.1f}/s)",
-            f"{system['outcomes_total']:,.0f} outcomes",
-            f"{system['active_streams']:,.0f} watching",
+            f"decisions {system['decisions_total']:,.0f} ({system['decisions_per_second']:,.1f}/s)",
+            f"outcomes {system['outcomes_total']:,.0f}",
+            f"watching {system['active_streams']:,.0f}",
             f"version {system['version']}",
         )
     return heading

@@ -143,7 +143,7 @@ INSIGHTS: dict[str, Any] = {
     "factor_weights": WEIGHTS,
     "backend_scores": {"s3": 0.7, "ipfs": 0.2},
     "backend_success_rates": {"s3": 0.75},
-    "content_type_distribution": {"image/png": {"ipfs": 1, "s3": 3}, "": {"s3": 1}},
+    "content_type_distribution": {"image/png": {"ipfs": 1, "s3": 3}, "unknown": {"s3": 1}},
     "backend_usage_stats": {"s3": USAGE},
     "latency_stats": {"s3": LATENCY},
 }
@@ -170,7 +170,7 @@ cost         0.2500
 content types
 type       decisions  went to
 image/png          4  s3 75.0 %, ipfs 25.0 %
-(none)             1  s3 100 %"""
+unknown            1  s3 100 %"""
     )
 
 
@@ -221,7 +221,7 @@ def test_an_update_begins_with_the_time_the_status_and_the_server() -> None:
     assert (
         said(update_view(update))
         == """\
-2026-03-01 12:00:00 UTC  CRITICAL  up 1.50 h  1,204 decisions (0.2/s)  12 outcomes  1 watching  version 0.1.0
+2026-03-01 12:00:00 UTC  CRITICAL  up 1.50 h  decisions 1,204 (0.2/s)  outcomes 12  watching 1  version 0.1.0
 
 backends
 backend  state       score  success  latency  decisions  outcomes
