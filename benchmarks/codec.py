@@ -2,8 +2,8 @@
 
     python benchmarks/codec.py [--rounds 15]
 
-Needs the extra `test` (for google's protobuf). Prints microseconds per message:
-minimum, median and maximum over rounds in which the three take turns. For google
+Needs the extra `test` (for google's protobuf). Prints microseconds of processor time
+per message: minimum, median and maximum over rounds in which all take turns. For google
 `decode` and `encode` are FromString and SerializeToString of its C core alone; values
 that a program then reads or sets one by one cost it extra, which is not counted.
 """
@@ -102,10 +102,10 @@ def microseconds(call: Callable[[], object], seconds: float = 0.02) -> float:
     calls, elapsed = 1, 0.0
     while elapsed < seconds:
         calls *= 2
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(calls):
             call()
-        elapsed = time.perf_counter() - started
+        elapsed = time.process_time() - started
     return elapsed / calls * 1e6
 
 
