@@ -7,8 +7,10 @@ that is longer than its message carries `pos` past `end`, where the loop stops a
 `malformed` is raised, and past the end of `data` Python raises IndexError. Nothing
 read on the way survives. So the one comparison at the end replaces one at each step.
 
-What is refused is what google's protobuf refuses, and nothing else: see
-tests/test_wire.py, which compares the two.
+A message is refused if and only if google's protobuf refuses it, which
+tests/test_wire.py checks, with three exceptions. A Timestamp that no datetime can hold
+is refused, and so is a message of more than MAX_FIELDS fields; and field number 0, which
+google lets pass in messages that declare no field at all, is refused everywhere.
 """
 
 import math
@@ -166,8 +168,9 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
     """Raises BadMessage if the message of this full name has more than `limit` fields.
 
     `children` tells for each message which tags hold messages, and of which name; ""
-    stands for packed numbers, each byte of which counts. The walk reads nothing else, and
-    takes what is malformed as the end: the decoder will say what is wrong.
+    stands for packed numbers, each byte of which counts. The walk takes what is malformed
+    as the end, for the decoder to say what is wrong; and it looks at no byte twice, which
+    it would if a message could reach past the end of the one around it.
     """
     count = 0
     rest = [(0, len(data), name)]
@@ -191,7 +194,7 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
                     if child == "":
                         count += size
                     elif child and size:
-                        rest.append((pos, pos + size, child))
+                        rest.append((pos, min(pos + size, end), child))
                     pos += size
                 elif kind == 0:
                     while data[pos] > 127:

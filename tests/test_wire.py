@@ -412,6 +412,11 @@ def count_plainly(message: Any) -> int:
     return count
 
 
+def test_a_message_that_claims_more_than_is_around_it_counts_no_field_twice() -> None:
+    claim = piece(4, b"\x0a\x7f")
+    check_field_count(claim * 100 + b"\x78\x00" * 100, CHILDREN, REQUEST, 300)
+
+
 @given(some_names, st.binary(max_size=60))
 @settings(max_examples=200, deadline=None)
 def test_counting_leaves_what_is_malformed_to_the_decoder(name: str, data: bytes) -> None:
