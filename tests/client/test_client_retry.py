@@ -1,14 +1,19 @@
 import random
+from typing import Any
 
 import pytest
+from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from grpclib.metadata import Deadline
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, forever, recorded
 
 from routing.client import DeadlineExceeded, NoBackend, RoutingClient, ServerUnavailable
-from routing.client.retry import CAP_S, backoff_s
+from routing.client.link import Link
+from routing.client.messages import SELECT
+from routing.client.retry import CAP_S, Caller, backoff_s
 from routing.errors import InvalidArgument
 
 
@@ -76,23 +81,20 @@ async def test_a_wait_that_would_outlast_the_deadline_is_not_begun() -> None:
 
 
 async def test_the_deadline_covers_the_retries() -> None:
-    """Each try asks the server for what is left, not for the whole again."""
-    left: list[float] = []
+    """Each try gets the one deadline, not the whole time again."""
+    deadlines: list[Deadline] = []
 
-    class Deadlines(Script):
-        def __mapping__(self):  # type: ignore[no-untyped-def]
-            def noting(handler):  # type: ignore[no-untyped-def]
-                async def call(stream):  # type: ignore[no-untyped-def]
-                    left.append(stream.deadline.time_remaining())
-                    await handler.func(stream)
+    class Refusing(Link):
+        async def unary(self, method: Any, message: Any, deadline: Deadline) -> Any:
+            deadlines.append(deadline)
+            raise ServerUnavailable("no")
 
-                return handler._replace(func=call)
-
-            return {path: noting(handler) for path, handler in super().__mapping__().items()}
-
-    async with client_of(Deadlines(select=[UNAVAILABLE, UNAVAILABLE, chosen()])) as client:
-        await client.select(timeout_seconds=5.0)
-    assert 5.0 >= left[0] > left[1] > left[2] > 0.0
+    link = Refusing(Channel, {}, name="nobody", owned=False)
+    caller = Caller(link, timeout_seconds=60.0, retries=3, sleep=Waits())
+    with pytest.raises(ServerUnavailable):
+        await caller.unary(SELECT, SELECT.request(), timeout_seconds=30.0)
+    assert deadlines == deadlines[:1] * 4
+    assert 0.0 < deadlines[0].time_remaining() <= 30.0
 
 
 async def test_a_server_that_does_not_answer_in_time_is_left() -> None:
