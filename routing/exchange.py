@@ -2,14 +2,12 @@
 
 import struct
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any, Final
 
 from grpclib.const import Status
 from grpclib.encoding.base import CodecBase
 from grpclib.metadata import encode_grpc_message
 from grpclib.server import Stream
-from h2.exceptions import ProtocolError
 
 from routing.errors import BadMessage, MessageTooLarge, Unsupported
 
@@ -91,16 +89,15 @@ class Exchange:
         self._stream._send_message_done = True
 
     async def refuse(self, status: Status, message: str) -> None:
-        """Ends the call with an error, if the client is still there to hear it."""
+        """Ends the call with an error."""
         headers = [] if self._stream._send_initial_metadata_done else self._headers()
         # grpclib's own metadata may not begin with `grpc-`, hence the bare headers.
         headers.append(("grpc-accept-encoding", "identity"))
         headers += [("grpc-status", str(status.value)), ("grpc-message", encode_grpc_message(message))]
         self._stream._send_trailing_metadata_done = True
-        with suppress(ProtocolError):
-            await self._http.send_headers(headers, end_stream=True)
-            if self._http.closable:  # the client is still sending, and may stop
-                self._http.reset_nowait()
+        await self._http.send_headers(headers, end_stream=True)
+        if self._http.closable:  # the client is still sending, and may stop
+            self._http.reset_nowait()
 
     def cancelled_by(self, *, draining: bool) -> Status:
         """What ended the call from outside: its deadline, the client's leaving, or our drain."""

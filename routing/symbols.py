@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-_SET_FILE = 1
 _NAME, _PACKAGE, _DEPENDENCY = 1, 2, 3
 
 
@@ -47,9 +46,8 @@ class Schema:
         self._files: dict[str, bytes] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
         self._declared: dict[str, tuple[str, str]] = {}
-        for number, data in _fields(descriptor_set):
-            if number == _SET_FILE:
-                self._add(data)
+        for _, data in _fields(descriptor_set):  # a set has but one field: its files
+            self._add(data)
 
     @property
     def services(self) -> tuple[str, ...]:

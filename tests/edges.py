@@ -57,6 +57,11 @@ class BareCall:
         """Resets the stream, as a client does that cancels."""
         await self._http.reset()
 
+    @property
+    def reset(self) -> bool:
+        """Whether the stream is closed, though this side has not ended it."""
+        return not self._http.closable
+
     async def headers(self) -> dict[str, str]:
         return dict(await self._http.recv_headers())
 

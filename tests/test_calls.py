@@ -162,6 +162,15 @@ async def test_refusing_a_large_message_leaves_the_connection_and_its_calls_alon
         await anext(others)
 
 
+async def test_a_client_that_is_refused_need_not_send_the_rest(calls: Calls) -> None:
+    """A stream that only one side has ended would count against the limit of open ones."""
+    async with in_memory(calls, Service()) as channel:
+        call = await (await BareCall(channel).start(SELECT)).send(framed(b"", length=2**32 - 1))
+        assert not call.reset
+        await call.status()
+        await until(lambda: call.reset)
+
+
 async def test_a_compressed_message_is_refused_naming_identity(calls: Calls) -> None:
     async with in_memory(calls, Service()) as channel:
         call = await BareCall(channel).start(SELECT, ("grpc-encoding", "gzip"))
@@ -330,6 +339,30 @@ async def test_a_drain_lets_unary_calls_finish(calls: Calls) -> None:
         assert (await call).backend_id == "s3"
         await calls.wait_idle()
         assert calls.open == 0
+
+
+async def test_a_client_that_leaves_during_a_drain_has_left(calls: Calls) -> None:
+    service = Service(lambda _: asyncio.Event().wait())
+    async with in_memory(calls, service) as channel:
+        call = await (await BareCall(channel).start(SELECT)).send(framed(b""), end=True)
+        await until(lambda: service.asked == [""])
+        await calls.drain()
+        await call.leave()
+        await calls.wait_idle()
+    assert calls.counts == {(SELECT, "CANCELLED"): 1}
+
+
+async def test_a_call_that_the_drain_cuts_off_is_told_so(calls: Calls) -> None:
+    """When the grace period is over, the server cancels what still runs."""
+    service = Service(lambda _: asyncio.Event().wait())
+    tasks = asyncio.all_tasks()
+    async with in_memory(calls, service) as channel:
+        call = await (await BareCall(channel).start(SELECT)).send(framed(b""), end=True)
+        await until(lambda: service.asked == [""])
+        await calls.drain()
+        (task,) = asyncio.all_tasks() - tasks
+        task.cancel()
+        assert (await call.status())[0] == 14
 
 
 async def test_a_drain_ends_streams_with_unavailable(calls: Calls) -> None:
