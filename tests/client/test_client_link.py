@@ -10,7 +10,7 @@ from certificates import self_signed
 from grpclib.const import Status
 from grpclib.server import Server
 from h2.exceptions import NoAvailableStreamIDError
-from losing import Losing, serving, silence
+from losing import Losing, serving
 from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, forever
 
 from routing import wire
@@ -132,21 +132,39 @@ async def test_a_cancelled_call_is_called_off_at_the_server() -> None:
             await left.wait()
 
 
-async def test_a_peer_that_went_silent_is_left_for_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("silence_s", "connections"), [(0.0, 2), (link.SILENCE_S, 1)])
+async def test_a_connection_gone_silent_is_replaced_and_a_slow_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, silence_s: float, connections: int
+) -> None:
+    monkeypatch.setattr(link, "SILENCE_S", silence_s)
+    script = Script(select=[chosen(), forever, chosen("s3")])
+    async with serving(script) as server, RoutingClient(server.address) as client:
+        await client.select()
+        with pytest.raises(DeadlineExceeded, match=f"no answer from {server.address} in time"):
+            await client.select(timeout_seconds=0.02)
+        assert (await client.select()).backend_id == "s3"
+        assert len(server.protocols) == connections
+
+
+async def test_a_call_under_way_outlives_the_replacement_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(link, "SILENCE_S", 0.0)
-    async with silence() as (address, came), RoutingClient(address, timeout_seconds=0.02) as client:
-        for times in (1, 2):
-            with pytest.raises(DeadlineExceeded, match=f"no answer from {address} in time"):
-                await client.select()
-            assert len(came) == times
+    late = asyncio.Event()
 
+    async def answer_late() -> object:
+        await late.wait()
+        return chosen("late")
 
-async def test_a_peer_that_is_merely_slow_is_not_met_with_new_connections() -> None:
-    async with silence() as (address, came), RoutingClient(address, timeout_seconds=0.02) as client:
-        for _ in range(2):
-            with pytest.raises(DeadlineExceeded):
-                await client.select()
-        assert len(came) == 1
+    script = Script(select=[answer_late, forever, chosen("s3")])
+    async with serving(script) as server, RoutingClient(server.address) as client:
+        call = asyncio.create_task(client.select())
+        await script.is_asked()
+        with pytest.raises(DeadlineExceeded):
+            await client.select(timeout_seconds=0.02)
+        assert (await client.select()).backend_id == "s3"
+        late.set()
+        assert (await call).backend_id == "late"
 
 
 async def test_a_connection_that_has_no_stream_left_is_replaced() -> None:
