@@ -21,6 +21,11 @@ _MIDDLE = 2 / (1 + _GAMMA)
 """A bin covers (γ^(i−1), γ^i]; γ^i × this is within RELATIVE_ERROR of all of it."""
 
 
+def bin_of(duration_ms: int) -> int:
+    """The number of the bin in which a duration of at least 1 ms is counted."""
+    return math.ceil(math.log(duration_ms) * _INVERSE_LOG_GAMMA)
+
+
 class Sketch:
     """Counts, sum and extremes of positive whole milliseconds.
 
@@ -52,7 +57,10 @@ class Sketch:
 
     def add(self, duration_ms: int) -> None:
         """Counts one duration of at least 1 ms."""
-        index = math.ceil(math.log(duration_ms) * _INVERSE_LOG_GAMMA)
+        self.add_to(bin_of(duration_ms), duration_ms)
+
+    def add_to(self, index: int, duration_ms: int) -> None:
+        """Counts one duration whose bin is known: several sketches count the same one."""
         self.bins[index] = self.bins.get(index, 0) + 1
         self._widen(1, duration_ms, duration_ms, duration_ms)
 
@@ -66,8 +74,10 @@ class Sketch:
         self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
 
     def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
-        self.min_ms = min(self.min_ms, min_ms) if self.count else min_ms
-        self.max_ms = max(self.max_ms, max_ms)
+        if not self.count or min_ms < self.min_ms:
+            self.min_ms = min_ms
+        if max_ms > self.max_ms:
+            self.max_ms = max_ms
         self.count += count
         self.sum_ms += sum_ms
 

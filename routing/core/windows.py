@@ -10,11 +10,14 @@ happened in them.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from routing.core.sketch import Sketch
+from routing.core.sketch import Sketch, bin_of
 
 HOUR_S = 3600.0
 WIDTHS_S = (300, 3600, 86_400)
 """Five minutes is the contract's granularity; each width divides the next one."""
+
+BEFORE_ALL = -(10**9)
+"""The number of a five minutes that is older than any: some 9,500 years before 1970."""
 
 UNTYPED = "unknown"
 """Where a request names no content type. No MIME type looks like this."""
@@ -47,13 +50,14 @@ class Cell:
         self.decisions += 1
         self.bytes_total += size_bytes
 
-    def note_outcome(self, success: bool, duration_ms: int | None) -> None:
+    def note_outcome(self, success: bool) -> None:
         self.outcomes += 1
         self.successes += success
-        if duration_ms is not None:
-            if self.durations is None:
-                self.durations = Sketch()
-            self.durations.add(duration_ms)
+
+    def note_duration(self, index: int, duration_ms: int) -> None:
+        if self.durations is None:
+            self.durations = Sketch()
+        self.durations.add_to(index, duration_ms)
 
     def merge(self, other: "Cell") -> None:
         self.decisions += other.decisions
@@ -118,10 +122,14 @@ class Windows:
         self._retention_hours = retention_hours
         self._max_content_types = max_content_types
         # {interval number: Interval} for each width; _admit drops what is too old.
-        self._levels: dict[int, dict[int, Interval]] = {width: {} for width in WIDTHS_S}
+        # A width beyond the retention would answer nothing, and keep types that are long gone.
+        widths = [width for width in WIDTHS_S if width <= retention_hours * HOUR_S]
+        self._levels: dict[int, dict[int, Interval]] = {width: {} for width in widths}
         # {content type: five-minute interval in which it was last seen}.
         self._types: dict[str, int] = {}
-        self._newest = 0
+        # The number of the newest five minutes, and the intervals of each width that hold them.
+        self._newest = BEFORE_ALL
+        self._latest: list[Interval] = []
 
     def __repr__(self) -> str:
         return f"Windows(intervals={len(self._levels[WIDTHS_S[0]])}, content_types={len(self._types)})"
@@ -140,8 +148,13 @@ class Windows:
         self, backend_id: str, content_type: str, *, success: bool, duration_ms: int | None, at: float
     ) -> None:
         """Counts an outcome in the interval in which it happened, if that is still kept."""
-        for cell in self._cells(backend_id, content_type, at):
-            cell.note_outcome(success, duration_ms)
+        cells = self._cells(backend_id, content_type, at)
+        for cell in cells:
+            cell.note_outcome(success)
+        if duration_ms is not None:
+            index = bin_of(duration_ms)
+            for cell in cells:
+                cell.note_duration(index, duration_ms)
 
     def totals(
         self, hours: int, *, backend_id: str = "", content_type: str = "", now: float
@@ -196,19 +209,20 @@ class Windows:
                     for cell in self._cells(backend_id, content_type, int(number) * WIDTHS_S[0]):
                         cell.merge(other)
 
-    def _cells(self, backend_id: str, content_type: str, at: float) -> Iterator[Cell]:
+    def _cells(self, backend_id: str, content_type: str, at: float) -> list[Cell]:
+        """The cells in which an event of this time is counted; none where that is too old."""
         number = int(at // WIDTHS_S[0])
         if number > self._newest:
             self._begin(number)
-        elif number < self._oldest():
-            return
+        elif number < self._newest and number < self._oldest():
+            return []
         name = self._type_name(content_type or UNTYPED, number)
-        for width, level in self._levels.items():
-            index = int(at // width)
-            interval = level.get(index)
-            if interval is None:
-                interval = level[index] = Interval()
-            yield from interval.cells(backend_id, name)
+        intervals = self._latest if number == self._newest else self._intervals(at)
+        return [cell for interval in intervals for cell in interval.cells(backend_id, name)]
+
+    def _intervals(self, at: float) -> list[Interval]:
+        """The one of each width in which this time lies."""
+        return [level.setdefault(int(at // width), Interval()) for width, level in self._levels.items()]
 
     def _oldest(self) -> int:
         return self._newest - self._retention_hours * WIDTHS_S[1] // WIDTHS_S[0]
@@ -223,6 +237,7 @@ class Windows:
                 del level[index]
         for name in [name for name, last in self._types.items() if last < oldest]:
             del self._types[name]
+        self._latest = self._intervals(number * WIDTHS_S[0])
 
     def _type_name(self, content_type: str, number: int) -> str:
         last = self._types.get(content_type)
@@ -243,7 +258,7 @@ class Windows:
         span = WIDTHS_S[0]
         place = int((now - min(hours, self._retention_hours) * HOUR_S) // span) * span
         while place <= now:
-            width = max(width for width in WIDTHS_S if place % width == 0)
+            width = max(width for width in self._levels if place % width == 0)
             interval = self._levels[width].get(place // width)
             if interval is not None:
                 yield interval

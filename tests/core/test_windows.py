@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.sketch import Sketch
+from routing.core.sketch import Sketch, bin_of
 from routing.core.windows import FOLDED, UNTYPED, WIDTHS_S, Cell, Windows
 
 MINUTES_5 = 300
@@ -235,13 +235,22 @@ def test_an_event_older_than_the_retention_is_not_counted_and_takes_no_type() ->
     assert repr(windows) == "Windows(intervals=1, content_types=1)"
 
 
+@pytest.mark.parametrize("at", [0.0, -1.0, -5e9, 253_402_300_799.0])
+def test_any_time_will_do_for_the_first_event(at: float) -> None:
+    assert windows_of([]).snapshot() == {}
+    windows = windows_of([Event(at, at, "a", "a/a", True)])
+    assert windows.totals(1, now=at)["a"].decisions == 1
+    assert list(windows.snapshot()) == [str(int(at // 300))]
+
+
 def test_asking_changes_nothing() -> None:
     windows = windows_of(random_events(Random(1), 100, types=3, longest_step_s=HOUR))
     before = windows.snapshot()
     answer = windows.totals(24, now=NOON + DAY)
     for cell in answer.values():
         cell.note_decision(7)
-        cell.note_outcome(True, 5)
+        cell.note_outcome(True)
+        cell.note_duration(1, 5)
     assert windows.snapshot() == before
 
 
@@ -352,7 +361,7 @@ def test_distinct_types_without_end_leave_no_more_than_the_limit() -> None:
     for number in range(20_000):
         windows.note_decision("x", f"type/{number}", 1, now=NOON)
     assert len(windows._types) == 16
-    assert cells(windows) == 3 * (1 + 17)
+    assert cells(windows) == 2 * (1 + 17)
     assert windows.totals(1, now=NOON)["x"].decisions == 20_000
 
 
@@ -363,6 +372,16 @@ def test_what_is_kept_is_bounded_by_the_retention() -> None:
     kept = {width: len(level) for width, level in windows._levels.items()}
     assert kept == {300: 289, 3600: 25, 86_400: 2}
     assert windows.totals(24, now=NOON + 4999 * 300.0)["x"].outcomes == 289
+
+
+@pytest.mark.parametrize("retention_hours", [1, 2, 23, 24, 100])
+def test_types_that_come_and_go_fill_no_interval_of_any_width(retention_hours: int) -> None:
+    """A type makes room only after the whole retention, in which each interval has passed."""
+    windows = Windows(retention_hours=retention_hours, max_content_types=4)
+    for step in range(3000):
+        windows.note_decision("x", f"type/{step}", 1, now=NOON + step * 1000.0)
+        newest = [list(level.values())[-1] for level in windows._levels.values()]
+        assert max(len(interval.by_type) for interval in newest) <= 4 + 1
 
 
 def test_a_jump_of_the_clock_leaves_nothing_old_behind() -> None:
@@ -381,7 +400,7 @@ def test_each_width_divides_the_next() -> None:
 
 def test_an_outcome_without_a_duration_leaves_no_trace_in_the_durations() -> None:
     cell = Cell()
-    cell.note_outcome(True, None)
+    cell.note_outcome(True)
     assert cell.durations is None
     assert cell.as_row() == [0, 0, 1, 1]
     cell.merge(Cell.from_row([0, 0, 1, 0, *Sketch().as_row()]))
@@ -392,7 +411,8 @@ def test_a_cell_survives_being_written_as_numbers() -> None:
     cell = Cell()
     cell.note_decision(2**63 - 1)
     cell.note_decision(2**63 - 1)
-    cell.note_outcome(False, 12)
+    cell.note_outcome(False)
+    cell.note_duration(bin_of(12), 12)
     assert Cell.from_row(cell.as_row()) == cell
     assert repr(cell) == "Cell(decisions=2, outcomes=1, successes=0)"
     assert cell != cell.as_row()

@@ -1,0 +1,12 @@
+"""What the tests of the core share."""
+
+import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("core", deadline=None)
+settings.load_profile("core")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes half a minute (a million events)")
