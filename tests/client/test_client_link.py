@@ -10,7 +10,7 @@ from certificates import self_signed
 from grpclib.const import Status
 from grpclib.server import Server
 from h2.exceptions import NoAvailableStreamIDError
-from losing import Losing, serving
+from losing import Losing, serving, silence
 from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, forever
 
 from routing import wire
@@ -137,51 +137,47 @@ async def test_a_connection_gone_silent_is_replaced_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch, silence_s: float, connections: int
 ) -> None:
     monkeypatch.setattr(link, "SILENCE_S", silence_s)
-    script = Script(select=[chosen(), forever, chosen("s3")])
-    async with serving(script) as server, RoutingClient(server.address) as client:
+    async with silence() as (address, came), RoutingClient(address, timeout_seconds=0.25) as client:
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded, match=f"no answer from {address} in time"):
+                await client.select()
+        assert len(came) == connections
+
+
+def spend(client: RoutingClient) -> None:
+    """Leaves the client's connection without a stream to make a call on."""
+
+    def none_left() -> int:
+        raise NoAvailableStreamIDError("all of them are used")
+
+    line = client._link._line
+    line.channel._protocol.connection._connection.get_next_available_stream_id = none_left  # type: ignore[union-attr]
+
+
+async def test_a_connection_that_has_no_stream_left_is_replaced() -> None:
+    script = Script(select=chosen())
+    async with serving(script) as server, RoutingClient(server.address, sleep=Waits()) as client:
         await client.select()
-        with pytest.raises(DeadlineExceeded, match=f"no answer from {server.address} in time"):
-            await client.select(timeout_seconds=0.02)
+        spend(client)
         assert (await client.select()).backend_id == "s3"
-        assert len(server.protocols) == connections
+        assert len(server.protocols) == 2
 
 
-async def test_a_call_under_way_outlives_the_replacement_of_its_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(link, "SILENCE_S", 0.0)
+async def test_a_call_under_way_outlives_the_replacement_of_its_connection() -> None:
     late = asyncio.Event()
 
     async def answer_late() -> object:
         await late.wait()
         return chosen("late")
 
-    script = Script(select=[answer_late, forever, chosen("s3")])
-    async with serving(script) as server, RoutingClient(server.address) as client:
+    script = Script(select=[answer_late, chosen("s3")])
+    async with serving(script) as server, RoutingClient(server.address, sleep=Waits()) as client:
         call = asyncio.create_task(client.select())
         await script.is_asked()
-        with pytest.raises(DeadlineExceeded):
-            await client.select(timeout_seconds=0.02)
+        spend(client)
         assert (await client.select()).backend_id == "s3"
         late.set()
         assert (await call).backend_id == "late"
-
-
-async def test_a_connection_that_has_no_stream_left_is_replaced() -> None:
-    async with (
-        serving(Script(select=chosen())) as server,
-        RoutingClient(server.address, sleep=Waits()) as client,
-    ):
-        await client.select()
-        line = client._link._line
-        h2 = line.channel._protocol.connection._connection  # type: ignore[union-attr]
-
-        def spent() -> int:
-            raise NoAvailableStreamIDError("all of them are used")
-
-        h2.get_next_available_stream_id = spent
-        assert (await client.select()).backend_id == "s3"
-        assert len(server.protocols) == 2
 
 
 async def test_a_closed_client_ends_its_open_calls_and_takes_no_more() -> None:
@@ -198,6 +194,18 @@ async def test_a_closed_client_ends_its_open_calls_and_takes_no_more() -> None:
             await client.select()
         assert "closed" in repr(client)
         await client.aclose()
+
+
+async def test_a_client_closed_while_its_connection_breaks_says_that_it_is_closed() -> None:
+    script = Script(select=forever)
+    async with serving(script) as server:
+        client = RoutingClient(server.address)
+        call = asyncio.create_task(client.select())
+        await script.is_asked()
+        client._link._line.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
+        await client.aclose()
+        with pytest.raises(ClientClosed):
+            await call
 
 
 async def test_a_client_closed_while_it_waits_to_try_again_does_not_try_again() -> None:

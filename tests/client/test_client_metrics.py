@@ -84,6 +84,15 @@ async def test_a_closed_client_has_no_more_updates() -> None:
                 await anext(updates)
 
 
+async def test_a_client_closed_before_has_no_updates_either() -> None:
+    async with serving(Endless()) as server:
+        client = RoutingClient(server.address)
+        await client.aclose()
+        with pytest.raises(ClientClosed):
+            await anext(client.metrics())
+        assert not server.protocols
+
+
 async def test_a_cancelled_listener_leaves() -> None:
     script = Endless()
     async with serving(script) as server, RoutingClient(server.address) as client:

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from scripted import AT, Endless, Script, chosen, client_of, number, recorded, update
+from scripted import AT, UNAVAILABLE, Endless, Script, chosen, client_of, number, recorded, update
 from server_process import ServerProcess, process_environment
 
 from routing.client import ClientClosed, InvalidRequest, NoBackend, sync
 from routing.client.client import RoutingClient as AsyncClient
 from routing.errors import InvalidArgument
+
+NOBODY = "127.0.0.1:1"
 
 
 def twin(script: Script, **options: Any) -> sync.RoutingClient:
@@ -98,6 +100,39 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
         client.close()
         with pytest.raises(ClientClosed):
             call.result()
+
+
+def test_closing_ends_the_wait_for_another_try() -> None:
+    waiting = threading.Event()
+
+    async def wait(_: float) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    client = twin(Script(select=UNAVAILABLE), sleep=wait)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.select)
+        waiting.wait()
+        client.close()
+        with pytest.raises(ClientClosed):
+            call.result()
+
+
+def test_a_client_that_cannot_end_says_so_where_its_thread_does() -> None:
+    class Broken(AsyncClient):
+        async def aclose(self) -> None:
+            await super().aclose()
+            raise OSError("no way out")
+
+    told: list[threading.ExceptHookArgs] = []
+    before, threading.excepthook = threading.excepthook, told.append
+    try:
+        client = sync.RoutingClient.of(Broken(NOBODY))
+        assert client.unrecorded == 0
+        client.close()
+    finally:
+        threading.excepthook = before
+    assert [str(each.exc_value) for each in told] == ["no way out"]
 
 
 def test_a_client_that_cannot_begin_says_why_to_every_call() -> None:
