@@ -124,7 +124,6 @@ async def test_decisions_double_with_each_failed_probe_up_to_4000() -> None:
             chosen = await choices(server, wait - 1)
             assert "bad" not in chosen
             assert (await choices(server, 2)).count("bad") == 1
-            server.wait(0.001)
             await outcomes(server, "F")
 
 
