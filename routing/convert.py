@@ -64,6 +64,12 @@ def _identifier(field: str, value: str) -> str:
     return _text(field, value, MAX_IDENTIFIER_BYTES)
 
 
+def _content_type(field: str, value: str) -> str:
+    """The type itself, in small letters: case means nothing in it (RFC 9110, section
+    8.3.1), and a parameter such as a boundary would make each upload a type of its own."""
+    return _text(field, value, MAX_CONTENT_TYPE_BYTES).partition(";")[0].strip().lower()
+
+
 def _whole(field: str, value: int, highest: float = inf) -> int:
     """A count that is not negative."""
     if not 0 <= value <= highest:
@@ -143,17 +149,22 @@ METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
 
 def read_query(message: wire.SelectBackendRequest) -> Query:
     """What is asked for; InvalidArgument names the field that does not hold."""
-    wishes = wire.read_struct(message.metadata)
+    # Only what is understood is read: the rest may be megabytes of somebody else's.
+    wishes = message.metadata.fields if message.metadata is not None else {}
     return Query(
         content_hash=_text("content_hash", message.content_hash, MAX_CONTENT_HASH_BYTES),
-        content_type=_text("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES),
+        content_type=_content_type("content_type", message.content_type),
         size_bytes=_whole("content_size", message.content_size),
         strategy=strategy_named(message.strategy),
         priority=priority_named(message.priority),
         available_backends=_available(message.available_backends),
         location=_location(message.client_location),
         request_id=_identifier("request_id", message.request_id),
-        **{key: read(f"metadata.{key}", wishes[key]) for key, read in METADATA.items() if key in wishes},
+        **{
+            key: read(f"metadata.{key}", wire.read_value(wishes[key]))
+            for key, read in METADATA.items()
+            if key in wishes
+        },
     )
 
 
@@ -165,7 +176,7 @@ def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
         backend_id=_identifier("backend_id", message.backend_id),
         success=message.success,
         content_hash=_text("content_hash", message.content_hash, MAX_CONTENT_HASH_BYTES),
-        content_type=_text("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES),
+        content_type=_content_type("content_type", message.content_type),
         size_bytes=_whole("content_size", message.content_size),
         duration_ms=_whole("duration_ms", message.duration_ms) or None,
         error=message.error.encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
@@ -178,7 +189,7 @@ def read_insights_request(message: wire.GetInsightsRequest) -> InsightsRequest:
     """Which aggregates are asked for."""
     return InsightsRequest(
         backend_id=_identifier("backend_id", message.backend_id),
-        content_type=_text("content_type", message.content_type, MAX_CONTENT_TYPE_BYTES),
+        content_type=_content_type("content_type", message.content_type),
         hours=_whole("time_window_hours", message.time_window_hours),
     )
 

@@ -159,6 +159,8 @@ def test_a_message_that_names_a_value_is_one_line(text: str, field: str) -> None
 TAKEN = [
     (select(content_hash="h" * 1024), Query(content_hash="h" * 1024)),
     (select(content_type="t" * 255), Query(content_type="t" * 255)),
+    (select(content_type="Image/PNG"), Query(content_type="image/png")),
+    (select(content_type=" multipart/mixed ; boundary=7"), Query(content_type="multipart/mixed")),
     (select(request_id="é" * 128), Query(request_id="é" * 128)),
     (select(request_id="two\nlines\0"), Query(request_id="two\nlines\0")),
     (select(content_size=2**63 - 1), Query(size_bytes=2**63 - 1)),
