@@ -1,5 +1,6 @@
 """What people type becomes the value that they meant, or one line that says what to type."""
 
+import time
 from argparse import ArgumentTypeError
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,16 @@ def test_a_unit_is_a_factor(number: int, unit: str) -> None:
 def test_a_time_comes_in_any_usual_format_and_is_utc_unless_it_says(written: str, meant: datetime) -> None:
     assert moment(written) == meant
     assert moment(written).utcoffset() == timedelta(0)
+
+
+def test_this_machines_zone_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert moment("2026-03-01 12:00") == datetime(2026, 3, 1, 12, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_time_without_a_date_is_today() -> None:

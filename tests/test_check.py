@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from grpclib.client import Channel
 from grpclib.testing import ChannelFor
+from routing_pb.grpc.reflection import v1
 
 from routing import wire
 from routing.check import CHECKS, CONTENT_TYPE, Finding, Probe, examine
 from routing.client import RoutingClient
 from routing.config import load
+from routing.errors import InvalidArgument
+from routing.reflection import Reflection, compiled_schema
 from routing.server import Assembly, assemble
 from routing.service import RoutingService
 
@@ -186,10 +189,75 @@ async def test_a_server_that_is_not_serving_is_noticed() -> None:
         assert "NOT_SERVING" in findings[name].said
 
 
+async def test_a_refusal_that_does_not_name_the_field_is_noticed() -> None:
+    class Curt(RoutingService):
+        async def select_backend(self, message: wire.SelectBackendRequest) -> wire.SelectBackendResponse:
+            if message.strategy:
+                raise InvalidArgument("request", "this one", "another one")
+            return await super().select_backend(message)
+
+    assert "the message does not name the field" in (await examined(Curt))["refusal"].said
+
+
+async def test_a_stream_that_does_not_count_is_noticed() -> None:
+    class Forgetful(RoutingService):
+        async def stream_metrics(
+            self, message: wire.StreamMetricsRequest
+        ) -> AsyncIterator[wire.MetricsUpdate]:
+            async for update in super().stream_metrics(message):
+                sections = wire.read_struct(update.metrics)
+                sections["system"]["outcomes_total"] = 0
+                update.metrics = wire.write_struct(sections)
+                yield update
+
+    assert "does not count the calls" in (await examined(Forgetful))["StreamMetrics"].said
+
+
+@pytest.mark.parametrize(
+    ("field", "answer", "reason"),
+    [
+        ("list_services_response", v1.ListServiceResponse([]), "list_services lacks grpc.health.v1.Health, "),
+        ("list_services_response", None, "list_services was answered with something else"),
+        ("file_descriptor_response", None, "no file contains the symbol ipfs_kit_py.routing.RoutingService"),
+        (
+            "file_descriptor_response",
+            v1.FileDescriptorResponse([b"SelectBackend GetInsights"]),
+            "the schema lacks RecordOutcome, StreamMetrics",
+        ),
+    ],
+)
+async def test_a_schema_that_is_not_ours_is_noticed(field: str, answer: object, reason: str) -> None:
+    class Foreign(Reflection):
+        async def server_reflection_info(
+            self, messages: AsyncIterator[v1.ServerReflectionRequest]
+        ) -> AsyncIterator[v1.ServerReflectionResponse]:
+            async for response in super().server_reflection_info(messages):
+                if getattr(response, field) is not None:
+                    setattr(response, field, answer)
+                yield response
+
+    def instead(assembly: Assembly) -> list[Any]:
+        _, health, _, alpha = assembly.servables
+        return [health, assembly.calls.wrap(Foreign(compiled_schema())), alpha]
+
+    findings = await examined(but=instead)
+    assert findings["reflection v1"].said.startswith(reason)
+    assert findings["reflection v1alpha"].passed
+
+
 async def test_a_server_without_reflection_is_noticed_for_each_version() -> None:
     findings = await examined(but=lambda assembly: assembly.servables[1:3])
     assert findings["reflection v1"].passed
     assert not findings["reflection v1alpha"].passed
+
+
+async def test_a_connection_that_never_comes_about_is_given_up_after_the_timeout() -> None:
+    class Nowhere(Channel):
+        async def __connect__(self) -> Any:
+            await asyncio.Event().wait()
+
+    [finding] = await findings_of(Nowhere(codec=wire.Codec()), timeout_s=0.05)
+    assert finding.said == "no answer in time"
 
 
 @asynccontextmanager

@@ -21,9 +21,13 @@ HEAVY = {"asyncio", "betterproto2", "dateutil", "grpclib", "h2", "rich", "routin
 """What `--help` must not wait for."""
 
 
+BUFFERED = {"PYTHONUNBUFFERED": ""}
+"""As outside of tests: what is written to a pipe waits for more."""
+
+
 def run(*arguments: str | bytes, **how: Any) -> "subprocess.CompletedProcess[str]":
     """One `routing` command as a process of its own."""
-    environment = process_environment(how.pop("environment", None))
+    environment = process_environment(BUFFERED | how.pop("environment", {}))
     how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
     return subprocess.run([*command(), *arguments], env=environment, text=True, timeout=PATIENCE_S, **how)
 
@@ -261,6 +265,13 @@ def test_a_completion_script_knows_commands_flags_and_choices(
         assert row.name in script
     for word in ("exclude-backend", "geographic", "ssl-cert", "usage_stats"):
         assert word in script
+
+
+def test_a_completion_script_completes_files_where_a_file_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+    for flag in ("serve___config", "serve___ssl_key", "check___ssl_ca", "backends___config"):
+        assert f"_shtab_routing_{flag}_COMPGEN=_shtab_compgen_files" in script
 
 
 def test_the_shell_understands_its_script(capsys: pytest.CaptureFixture[str]) -> None:

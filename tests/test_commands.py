@@ -319,7 +319,7 @@ def test_watch_in_a_pipe_prints_one_block_per_update(ask: Any) -> None:
 def test_ctrl_c_is_how_watching_ends(shared: ServerProcess) -> None:
     watching = subprocess.Popen(
         [*command(), *asked(shared, "watch", "--json")],
-        env=process_environment(),
+        env=process_environment({"PYTHONUNBUFFERED": ""}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

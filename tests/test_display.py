@@ -93,3 +93,14 @@ def columns(text: str) -> int:
 def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
     table = Table("", ("backend",), (("abcdefghijklmnopqrstuvwxyz",),))
     assert "".join(drawn(table, width=12).split()).endswith("abcdefghijklmnopqrstuvwxyz")
+
+
+def test_a_narrow_terminal_folds_names_before_numbers() -> None:
+    table = Table("", ("backend", ">bytes"), (("abcdefghijklmnopqrstuvwxyz", "1,204,000"),))
+    assert "1,204,000" in drawn(table, width=20)
+
+
+@pytest.mark.parametrize(("name", "wide"), [("cafe\u0301", 4), ("東京", 4), ("ab", 2)])
+def test_a_column_is_as_wide_as_its_text_looks(name: str, wide: int) -> None:
+    _, row = plain(Table("", ("backend", "end"), ((name, "|"),))).splitlines()
+    assert row == f"{name}{' ' * (len('backend') - wide)}  |"

@@ -63,6 +63,12 @@ def test_force_color_colours_a_pipe_and_no_color_beats_it() -> None:
     assert "\x1b" not in shown(io.StringIO(), FORCE_COLOR="1", NO_COLOR="1")
 
 
+def test_only_the_environment_that_it_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b[32m  0.023" in shown(Terminal())
+
+
 def test_a_dumb_terminal_gets_aligned_text() -> None:
     assert shown(Terminal(), TERM="dumb") == shown(io.StringIO())
 
