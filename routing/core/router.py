@@ -261,10 +261,11 @@ class Router:
         content_type = outcome.content_type or (pending.content_type if pending else "")
         size_bytes = outcome.size_bytes or (pending.size_bytes if pending else 0)
         location = pending.location if pending else None
-        stored = outcome.success and (pending is None or pending.operation is Operation.STORE)
+        # Found by its hash alone, it may be of a store that nobody asked about.
+        retrieved = pending is not None and pending.operation is Operation.RETRIEVE and outcome.request_id
         self._outcomes_total += 1
         self._placement.note_outcome(outcome, pending)
-        if stored and content_hash:
+        if outcome.success and content_hash and not retrieved:
             self._placement.note_holder(content_hash, backend.id, at=at)
         self._windows.note_outcome(
             backend.id, content_type, success=outcome.success, duration_ms=outcome.duration_ms, at=at

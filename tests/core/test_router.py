@@ -473,6 +473,13 @@ def test_only_a_store_makes_a_holder() -> None:
     assert retrieve(clock) == ["a", "b"]
 
 
+def test_an_outcome_that_names_only_the_hash_may_be_of_a_store_that_nobody_asked_about() -> None:
+    clock = Clock(router(["a", "b"]))
+    assert retrieve(clock, request_id="") == ["a", "b"]
+    clock.succeed("a", content_hash="h")
+    assert retrieve(clock) == ["a"]
+
+
 def test_where_the_only_holder_may_not_serve_the_reasons_say_so() -> None:
     clock = Clock(router(["a", "b"]))
     clock.succeed("b", content_hash="h")
