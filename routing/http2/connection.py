@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from grpclib import protocol
 from grpclib.config import Configuration
@@ -151,7 +152,10 @@ class Link(protocol.Connection):
         if transport.is_closing():
             return
         if transport.can_write_eof():
-            transport.write_eof()
+            # asyncio's write_eof shuts the socket down at once, which fails where the
+            # peer has reset it and the loop has not told us yet.
+            with suppress(OSError):
+                transport.write_eof()
         else:
             transport.close()
         asyncio.get_running_loop().call_later(self.limits.linger_seconds, transport.abort)
