@@ -103,19 +103,21 @@ def names(most: int, longest: int) -> Kind:
 
 
 def affinities(most: int) -> Kind:
-    """A table of MIME patterns to scores in [0, 1]."""
+    """A table of MIME patterns to scores in [0, 1], held in lower case as requests are."""
     expected = f'a table of at most {most:,} MIME patterns such as "image/*" to numbers from 0 to 1'
     score = number(0, 1)
 
     def read(value: object) -> Mapping[str, float]:
         if not isinstance(value, dict) or len(value) > most:
             raise Mismatch(expected, value)
-        scores = {}
+        scores: dict[str, float] = {}
         for pattern, given in value.items():
             if not _MIME_PATTERN.fullmatch(pattern):
                 raise Mismatch('a MIME pattern: "type/subtype", "type/*" or "*/*"', pattern)
+            if pattern.lower() in scores:
+                raise Mismatch("each MIME pattern once, in whatever case", pattern)
             try:
-                scores[pattern] = score.read(given)
+                scores[pattern.lower()] = score.read(given)
             except Mismatch:
                 raise Mismatch(score.expected, given, at=f'."{pattern}"') from None
         return MappingProxyType(scores)

@@ -18,8 +18,8 @@ from routing_pb.grpc.reflection.v1 import (
 )
 
 from routing.errors import InvalidArgument, NotServed, RoutingError, listed, shown
-from routing.symbols import Schema
 from routing.statuses import verdict
+from routing.symbols import Schema
 
 
 class Reflection(ServerReflectionBase):

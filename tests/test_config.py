@@ -207,6 +207,11 @@ def test_rates_and_affinities_of_exactly_0_and_1_are_allowed(tmp_path: Path) -> 
         assert loaded(tmp_path, toml).backends[0].success_rate == float(rate)
 
 
+def test_a_mime_pattern_has_no_case(tmp_path: Path) -> None:
+    toml = profile(content_affinity="{ 'Image/PNG' = 1 }")
+    assert loaded(tmp_path, toml).backends[0].content_affinity == {"image/png": 1.0}
+
+
 def test_weights_are_handed_on_as_written(tmp_path: Path) -> None:
     weights = loaded(tmp_path, "[routing.weights]\ncost = 3\nload = 0.0").routing.weights
     assert weights == {"cost": 3.0, "load": 0.0}
@@ -329,6 +334,10 @@ REFUSALS = [
         """expected a MIME pattern: "type/subtype", "type/*" or "*/*", got 'image'""",
     ),
     (profile(content_affinity="{ '*/png' = 1 }"), "got '*/png'"),
+    (
+        profile(content_affinity="{ 'image/*' = 1, 'Image/*' = 0 }"),
+        "backends[0].content_affinity ('here'): expected each MIME pattern once, in whatever case, got 'Image/*'",
+    ),
     (
         profile(content_affinity="{ 'image/*' = 2 }"),
         f"""backends[0].content_affinity."image/*" ('here'): expected {SCORE}, got 2""",

@@ -136,7 +136,7 @@ KEPT = {
     "dateutil": {"arguments"},
     "google": set(),
     "grpc": set(),
-    "hpack": {"http2.connection"},
+    "hpack": {"http2.connection", "http2.protocol"},
     "hyperframe": {"http2.connection"},
     "rich": {"display", "screen"},
     "shtab": {"cli"},
