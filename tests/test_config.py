@@ -336,7 +336,7 @@ REFUSALS = [
     (profile(content_affinity="{ '*/png' = 1 }"), "got '*/png'"),
     (
         profile(content_affinity="{ 'image/*' = 1, 'Image/*' = 0 }"),
-        "backends[0].content_affinity ('here'): expected each MIME pattern once, in whatever case, got 'Image/*'",
+        "expected each MIME pattern once, in whatever case, got 'Image/*'",
     ),
     (
         profile(content_affinity="{ 'image/*' = 2 }"),
