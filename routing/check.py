@@ -3,7 +3,6 @@
 Each check is a row of CHECKS. It says what came back, or raises Wrong with the reason.
 """
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -93,8 +92,7 @@ async def examine(probe: Probe) -> AsyncIterator[Finding]:
     for name, check in CHECKS:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(probe.timeout_s):
-                said, passed = await check(probe), True
+            said, passed = await check(probe), True
         except (Wrong, GRPCError) as error:
             said, passed, heard = _reason(error), False, True
         except UNHEARD as error:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -318,7 +319,7 @@ def test_watch_in_a_pipe_prints_one_block_per_update(ask: Any) -> None:
 
 def test_ctrl_c_is_how_watching_ends(shared: ServerProcess) -> None:
     watching = subprocess.Popen(
-        [*command(), *asked(shared, "watch", "--json")],
+        [*command(), *asked(shared, "watch", "--json", "--interval", "3600")],
         env=process_environment({"PYTHONUNBUFFERED": ""}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -326,6 +327,7 @@ def test_ctrl_c_is_how_watching_ends(shared: ServerProcess) -> None:
     )
     with watching:
         assert watching.stdout is not None
+        assert select.select([watching.stdout], [], [], PATIENCE_S)[0], "an update must not wait for the next"
         assert json.loads(watching.stdout.readline())["status"] == "NORMAL"
         watching.send_signal(signal.SIGINT)
         _, err = watching.communicate(timeout=PATIENCE_S)
