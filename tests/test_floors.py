@@ -66,7 +66,7 @@ FLOORS = (
         ),
         PURE,
     ),
-    Floor("state", ("core.router", "core.report"), PURE),
+    Floor("state", ("core.router", "core.report", "core.events"), PURE),
     Floor(
         "translation",
         ("wireformat", "wire", "convert", "kinds", "options", "tables", "profiles", "config"),

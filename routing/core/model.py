@@ -150,7 +150,8 @@ class Decision:
 
     `others` are the remaining eligible backends, best first; `weights` in the order
     of FACTORS, summing to 1; `probe` says that the choice re-checks a suspended
-    backend; `ineligible` names the candidates that were left out, and why.
+    backend; `passed_over` are the suspended that were left out; `ineligible` names all
+    candidates that were, and why.
     """
 
     query: Query
@@ -159,6 +160,7 @@ class Decision:
     weights: tuple[float, ...]
     decided_at: float
     probe: bool = False
+    passed_over: tuple[str, ...] = ()
     ineligible: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

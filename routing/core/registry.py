@@ -94,8 +94,9 @@ class Registry:
         return [backend.id for backend in self._backends.values() if backend.discovered]
 
     def merge(self, names: Iterable[Any]) -> None:
-        """Adds the names that somebody else discovered, as far as there is room."""
-        for name in names:
+        """Adds the names that somebody else discovered, as far as there is room; none where
+        discovery is off."""
+        for name in names if self._discover else ():
             if name not in self._backends and len(self._backends) < self._max_backends:
                 self._add(Backend(id=name, discovered=True))
 

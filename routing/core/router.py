@@ -17,7 +17,6 @@ from routing.core.model import (
     Operation,
     Outcome,
     Query,
-    Ranked,
     Recorded,
     State,
 )
@@ -104,6 +103,10 @@ class Router:
         """The counts of the last minutes; to be read only."""
         return self._recent
 
+    def knows(self, backend_id: str) -> bool:
+        """Whether the backend is configured, or a client has named it."""
+        return self._registry.find(backend_id) is not None
+
     def advance(self, now: float) -> float:
         """Lets time pass, and answers what time it is here: whatever the clock does, it
         never runs backwards."""
@@ -134,14 +137,14 @@ class Router:
         may, why_not = self._registry.eligible(query, self._holders(query))
         if not may:
             raise NoEligibleBackend(why_not)
-        may, probe = self._set_aside(may, why_not, query, now)
+        may, probe, passed_over = self._set_aside(may, why_not, query, now)
         weights = self._weight_table[query.strategy, query.priority]
         ranked = rank(query, self._candidates(query, may, now), weights)
         if probe is not None:
             ranked.sort(key=lambda one: one.backend_id != probe)
         chosen, others = ranked[0], tuple(ranked[1 : 1 + MAX_ALTERNATIVES])
-        self._note_decision(query, chosen, now)
-        return Decision(query, chosen, others, weights, now, probe is not None, why_not)
+        self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
+        return Decision(query, chosen, others, weights, now, probe is not None, passed_over, why_not)
 
     def record(self, outcome: Outcome, *, now: float) -> Recorded:
         """Learns from an outcome, and says whether it was recorded.
@@ -152,7 +155,8 @@ class Router:
         now = self.advance(now)
         at = now if outcome.happened_at is None else outcome.happened_at
         if at > now + FUTURE_S:
-            raise InvalidArgument("timestamp", at, f"at most {FUTURE_S:g} seconds after the server's {now}")
+            ahead = f"{at - now:,.0f} seconds ahead of the server's clock"
+            raise InvalidArgument("timestamp", ahead, f"at most {FUTURE_S:g} seconds ahead")
         at = min(at, now)
         hours = self._windows.retention_hours
         if at < now - hours * HOUR_S:
@@ -163,6 +167,28 @@ class Router:
             return Recorded(True, "recorded before; this repeat was not counted again")
         self._note_outcome(outcome, pending, at, now)
         return Recorded(True, "recorded" if pending is None else "recorded for its decision")
+
+    def note_discovered(self, names: Iterable[str]) -> None:
+        """Takes in names that clients have used before, as far as they would be taken now."""
+        self._registry.merge(names)
+
+    def note_decided(
+        self,
+        query: Query,
+        backend_id: str,
+        expected_ms: float,
+        *,
+        probe: bool,
+        passed_over: Iterable[str],
+        now: float,
+    ) -> None:
+        """Takes in a decision that fell before, as it fell: nothing is weighed or drawn again."""
+        now = self.advance(now)
+        suspended = self._suspensions.names
+        if probe and backend_id in suspended:
+            self._suspensions.note_probe(backend_id, now=now)
+        self._suspensions.note_passed_over([name for name in passed_over if name in suspended])
+        self._note_decision(query, backend_id, expected_ms, now)
 
     def scores(self, *, content_type: str = "", backend_id: str = "", now: float) -> dict[str, float]:
         """{enabled backend: its score now under the default strategy}, for an object of
@@ -210,15 +236,16 @@ class Router:
 
     def _set_aside(
         self, may: list[Backend], why_not: dict[str, str], query: Query, now: float
-    ) -> tuple[list[Backend], str | None]:
-        """Leaves out the suspended, unless all are; one whose probe is due stays, and is named.
+    ) -> tuple[list[Backend], str | None, tuple[str, ...]]:
+        """Who is left without the suspended, unless all are; whose probe is due, which stays;
+        and who was left out.
 
         `adaptive` re-checks as often as after the first wait, however often it failed.
         """
         names = self._suspensions.names
         suspended = sorted(backend.id for backend in may if backend.id in names) if names else []
         if not suspended or len(suspended) == len(may):
-            return may, None
+            return may, None, ()
         probe = self._suspensions.due(suspended, now=now, eager=STRATEGIES[query.strategy].draws)
         if probe is not None:
             suspended.remove(probe)
@@ -226,7 +253,7 @@ class Router:
         self._suspensions.note_passed_over(suspended)
         why_not.update(dict.fromkeys(suspended, "suspended: it keeps failing"))
         left_out = set(suspended)
-        return [backend for backend in may if backend.id not in left_out], probe
+        return [backend for backend in may if backend.id not in left_out], probe, tuple(suspended)
 
     def _candidates(self, query: Query, backends: list[Backend], now: float) -> list[Candidate]:
         context = context_of(query.location, query.content_type)
@@ -247,10 +274,10 @@ class Router:
             candidates.append(Candidate(backend, estimate, inflight(backend.id), distance_km))
         return candidates
 
-    def _note_decision(self, query: Query, chosen: Ranked, now: float) -> None:
+    def _note_decision(self, query: Query, backend_id: str, expected_ms: float, now: float) -> None:
         self._decisions_total += 1
-        self._placement.note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now=now)
-        self._windows.note_decision(chosen.backend_id, query.content_type, query.size_bytes, now=now)
+        self._placement.note_decision(query, backend_id, expected_ms, now=now)
+        self._windows.note_decision(backend_id, query.content_type, query.size_bytes, now=now)
         self._recent.note_decision(now=now)
 
     def _note_outcome(self, outcome: Outcome, pending: Pending | None, at: float, now: float) -> None:
