@@ -57,6 +57,7 @@ FLOORS = (
             "core.factors",
             "core.scoring",
             "core.sketch",
+            "core.counts",
             "core.windows",
             "core.recent",
             "core.placement",

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from routing.core.counts import Cell
 from routing.core.model import State, SystemStatus
 from routing.core.router import Router
-from routing.core.windows import Cell
 
 DEFAULT_HOURS = 24
 """The contract's window where none is asked for."""

@@ -187,7 +187,7 @@ class Router:
         suspended = self._suspensions.names
         if probe and backend_id in suspended:
             self._suspensions.note_probe(backend_id, now=now)
-        self._suspensions.note_passed_over([name for name in passed_over if name in suspended])
+        self._suspensions.note_passed_over([name for name in passed_over if name in suspended], now=now)
         self._note_decision(query, backend_id, expected_ms, now)
 
     def scores(self, *, content_type: str = "", backend_id: str = "", now: float) -> dict[str, float]:
@@ -224,7 +224,7 @@ class Router:
         self._outcomes_total += snapshot["outcomes_total"]
         self._registry.merge(snapshot["discovered"])
         self._learning.merge(snapshot["learning"])
-        self._suspensions.merge(snapshot["suspensions"], now=now)
+        self._suspensions.merge(snapshot["suspensions"])
         self._placement.merge(snapshot["placement"], now=now)
         self._windows.merge(snapshot["windows"])
         self._recent.merge(snapshot["recent"])
@@ -250,7 +250,7 @@ class Router:
         if probe is not None:
             suspended.remove(probe)
             self._suspensions.note_probe(probe, now=now)
-        self._suspensions.note_passed_over(suspended)
+        self._suspensions.note_passed_over(suspended, now=now)
         why_not.update(dict.fromkeys(suspended, "suspended: it keeps failing"))
         left_out = set(suspended)
         return [backend for backend in may if backend.id not in left_out], probe, tuple(suspended)

@@ -68,9 +68,12 @@ class Sketch:
         """Counts all that the other has counted."""
         if not other.count:
             return
-        bins = self.bins
-        for index, count in other.bins.items():
-            bins[index] = bins.get(index, 0) + count
+        if not self.count:
+            self.bins = other.bins.copy()
+        else:
+            bins = self.bins
+            for index, count in other.bins.items():
+                bins[index] = bins.get(index, 0) + count
         self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
 
     def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
@@ -98,7 +101,7 @@ class Sketch:
         """
         bins = sorted(self.bins)
         # How many values lie in a bin or below it.
-        ends = list(accumulate(self.bins[index] for index in bins))
+        ends = list(accumulate(map(self.bins.__getitem__, bins)))
         answers = []
         for share in shares:
             rank = share * (self.count - 1)

@@ -30,9 +30,9 @@ class Wait:
     """A suspended backend's wait for its next probe: until `probe_at`, or for
     `decisions` that it would have been eligible for, of which some are `left`.
 
-    `probing` says that a probe is out whose end nobody has told yet. Waits are ordered:
-    of two servers' words the one about the later suspension counts, and then the one
-    that waits longer.
+    `probing` says that a probe is out whose end nobody has told yet. `probe_at` 0 means
+    that the wait begins with the next decision. Waits are ordered: of two servers' words
+    the one about the later suspension counts, and then the one that waits longer.
     """
 
     suspended_at: float = 0.0
@@ -58,7 +58,7 @@ class Wait:
         """Whether a probe is due. Where `eager`, the first wait's number of decisions is
         enough, however many probes have failed."""
         enough = FIRST_PROBE_DECISIONS if eager else self.decisions
-        return now >= self.probe_at or self.decisions - self.left >= enough
+        return self.probe_at > 0.0 and (now >= self.probe_at or self.decisions - self.left >= enough)
 
 
 @dataclass(slots=True)
@@ -120,10 +120,13 @@ class Suspensions:
         due = [name for name in names if self._records[name].wait.over(now, eager=eager)]
         return min(due, key=lambda name: (self._records[name].wait.probe_at, name), default=None)
 
-    def note_passed_over(self, names: Iterable[str]) -> None:
+    def note_passed_over(self, names: Iterable[str], *, now: float) -> None:
         """Counts a decision that these suspended backends would have been eligible for."""
         for name in names:
-            self._records[name].wait.left -= 1
+            wait = self._records[name].wait
+            if not wait.probe_at:
+                wait.begin(now)
+            wait.left -= 1
 
     def note_probe(self, name: str, *, now: float) -> None:
         """A decision goes to this suspended backend, to see how it is. Should nobody
@@ -170,18 +173,12 @@ class Suspensions:
             for name, record in self._records.items()
         }
 
-    def merge(self, snapshot: Mapping[str, Any], *, now: float) -> None:
+    def merge(self, snapshot: Mapping[str, Any]) -> None:
         """Combines the runs of failures; of the rest the last word counts."""
         for name, (success_at, failures_at, poor_at, poor, wait) in snapshot.items():
             theirs = Record(success_at, failures_at, poor_at, poor, Wait(*wait))
-            mine = self.record(name)
-            both = self._records[name] = _joined(mine, theirs)
+            both = self._records[name] = _joined(self.record(name), theirs)
             self._list(name, both)
-            if not both.suspended:
-                both.wait = Wait()
-            elif not (mine.suspended or theirs.suspended):
-                # Neither had seen the whole run. Whoever has will know better since when.
-                both.wait.begin(now)
 
     def _list(self, name: str, record: Record) -> None:
         if record.suspended:

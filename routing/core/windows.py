@@ -3,18 +3,24 @@
 Time is cut into intervals of three widths: five minutes, an hour, a day. Whatever
 happens is counted once in each width. A question about the last h hours is then a
 sum of few intervals: five-minute ones up to the first full hour, hours up to the
-first full day, and days. At most 11 + 23 + days intervals are added, however much
-happened in them.
+first full day, days, and hours and five minutes again up to now. At most 11 + 23 + days
++ 23 + 11 intervals are added, however much happened in them; and what lies before the
+newest five minutes is added only once for all who ask the same.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
-from routing.core.sketch import Sketch, bin_of
+from routing.core.counts import Cell, Interval
+from routing.core.sketch import bin_of
 
 HOUR_S = 3600.0
 WIDTHS_S = (300, 3600, 86_400)
 """Five minutes is the contract's granularity; each width divides the next one."""
+
+MAX_SUMS = 4
+"""Sums kept between questions: what a stream of metrics and one dashboard ask. More cost
+up to 20 MB each, with a thousand busy backends."""
 
 BEFORE_ALL = -(10**9)
 """The number of a five minutes that is older than any: some 9,500 years before 1970."""
@@ -26,88 +32,18 @@ FOLDED = "other"
 """Where content types past the limit are counted together."""
 
 
-class Cell:
-    """What happened on one backend with one content type in one interval; all of it adds."""
+class Question(NamedTuple):
+    """Which events to sum; empty names narrow nothing."""
 
-    __slots__ = ("bytes_total", "decisions", "durations", "outcomes", "successes")
-
-    def __init__(self) -> None:
-        self.decisions = 0
-        self.bytes_total = 0
-        self.outcomes = 0
-        self.successes = 0
-        self.durations: Sketch | None = None
-
-    def __repr__(self) -> str:
-        return f"Cell(decisions={self.decisions}, outcomes={self.outcomes}, successes={self.successes})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cell) and self.as_row() == other.as_row()
-
-    __hash__ = None  # type: ignore[assignment]  # it changes with every event
-
-    def note_decision(self, size_bytes: int) -> None:
-        self.decisions += 1
-        self.bytes_total += size_bytes
-
-    def note_outcome(self, success: bool) -> None:
-        self.outcomes += 1
-        self.successes += success
-
-    def note_duration(self, index: int, duration_ms: int) -> None:
-        if self.durations is None:
-            self.durations = Sketch()
-        self.durations.add_to(index, duration_ms)
-
-    def merge(self, other: "Cell") -> None:
-        self.decisions += other.decisions
-        self.bytes_total += other.bytes_total
-        self.outcomes += other.outcomes
-        self.successes += other.successes
-        if other.durations is not None:
-            if self.durations is None:
-                self.durations = Sketch()
-            self.durations.merge(other.durations)
-
-    def as_row(self) -> list[int]:
-        """All of it as whole numbers."""
-        row = [self.decisions, self.bytes_total, self.outcomes, self.successes]
-        return row if self.durations is None else row + self.durations.as_row()
-
-    @classmethod
-    def from_row(cls, row: list[int]) -> "Cell":
-        """The cell that `as_row` wrote."""
-        cell = cls()
-        cell.decisions, cell.bytes_total, cell.outcomes, cell.successes = row[:4]
-        if len(row) > 4:
-            cell.durations = Sketch.from_row(row[4:])
-        return cell
+    hours: int
+    backend_id: str
+    content_type: str
 
 
-class Interval:
-    """One stretch of time: a cell for each backend, and one for each content type and backend.
+Totals = dict[str, Cell]
+Distribution = dict[str, dict[str, int]]
 
-    The first are the sums of the second, kept because most questions are about them.
-    """
-
-    __slots__ = ("by_backend", "by_type")
-
-    def __init__(self) -> None:
-        self.by_backend: dict[str, Cell] = {}
-        self.by_type: dict[str, dict[str, Cell]] = {}
-
-    def cells(self, backend_id: str, content_type: str) -> tuple[Cell, Cell]:
-        """The two cells in which one event is counted."""
-        total = self.by_backend.get(backend_id)
-        if total is None:
-            total = self.by_backend[backend_id] = Cell()
-        typed = self.by_type.get(content_type)
-        if typed is None:
-            typed = self.by_type[content_type] = {}
-        cell = typed.get(backend_id)
-        if cell is None:
-            cell = typed[backend_id] = Cell()
-        return total, cell
+_Sums = TypeVar("_Sums", Totals, Distribution)
 
 
 class Windows:
@@ -130,6 +66,11 @@ class Windows:
         # The number of the newest five minutes, and the intervals of each width that hold them.
         self._newest = BEFORE_ALL
         self._latest: list[Interval] = []
+        # Sums of all but the newest five minutes, with the state of things that they are of:
+        # they change when five minutes are over, or something happened before. The last
+        # MAX_SUMS of them.
+        self._sums: dict[object, tuple[tuple[int, int, int], Any]] = {}
+        self._late_events = 0
 
     def __repr__(self) -> str:
         return f"Windows(intervals={len(self._levels[WIDTHS_S[0]])}, content_types={len(self._types)})"
@@ -156,39 +97,20 @@ class Windows:
             for cell in cells:
                 cell.note_duration(index, duration_ms)
 
-    def totals(
-        self, hours: int, *, backend_id: str = "", content_type: str = "", now: float
-    ) -> dict[str, Cell]:
+    def totals(self, hours: int, *, backend_id: str = "", content_type: str = "", now: float) -> Totals:
         """{backend: everything in the window}, narrowed to one backend or type where given.
 
         The window begins with the five minutes that `hours` ago falls in.
         """
-        sums: dict[str, Cell] = {}
-        for interval in self._covering(hours, now):
-            cells = interval.by_type.get(content_type, {}) if content_type else interval.by_backend
-            if backend_id:
-                cells = {backend_id: cells[backend_id]} if backend_id in cells else {}
-            for name, cell in cells.items():
-                total = sums.get(name)
-                if total is None:
-                    total = sums[name] = Cell()
-                total.merge(cell)
-        return sums
+        question = Question(min(hours, self._retention_hours), backend_id, content_type)
+        return self._summed(_add_totals, _copy_totals, question, now)
 
     def distribution(
         self, hours: int, *, backend_id: str = "", content_type: str = "", now: float
-    ) -> dict[str, dict[str, int]]:
+    ) -> Distribution:
         """{content type: {backend: decisions in the window}}, without zeros."""
-        sums: dict[str, dict[str, int]] = {}
-        for interval in self._covering(hours, now):
-            for name, cells in interval.by_type.items():
-                if content_type and name != content_type:
-                    continue
-                for backend, cell in cells.items():
-                    if cell.decisions and (not backend_id or backend == backend_id):
-                        row = sums.setdefault(name, {})
-                        row[backend] = row.get(backend, 0) + cell.decisions
-        return sums
+        question = Question(min(hours, self._retention_hours), backend_id, content_type)
+        return self._summed(_add_distribution, _copy_distribution, question, now)
 
     def snapshot(self) -> dict[str, Any]:
         """The five-minute counts, the oldest first; the wider ones are their sums."""
@@ -214,8 +136,10 @@ class Windows:
         number = int(at // WIDTHS_S[0])
         if number > self._newest:
             self._begin(number)
-        elif number < self._newest and number < self._oldest():
-            return []
+        elif number < self._newest:
+            if number < self._oldest():
+                return []
+            self._late_events += 1
         name = self._type_name(content_type or UNTYPED, number)
         intervals = self._latest if number == self._newest else self._intervals(at)
         return [cell for interval in intervals for cell in interval.cells(backend_id, name)]
@@ -248,18 +172,73 @@ class Windows:
             self._types[content_type] = number
         return content_type
 
-    def _covering(self, hours: int, now: float) -> Iterator[Interval]:
-        """The fewest intervals that cover the last hours, the oldest first.
-
-        It walks up from the window's first five minutes: at each place it takes the
-        widest interval that begins there. The last one may reach past now, where
-        nothing has happened yet.
-        """
+    def _summed(
+        self,
+        add: Callable[[_Sums, Interval, Question], None],
+        copy: Callable[[_Sums], _Sums],
+        question: Question,
+        now: float,
+    ) -> _Sums:
+        """What `add` adds up over the window: the newest five minutes, and the sums before them."""
         span = WIDTHS_S[0]
-        place = int((now - min(hours, self._retention_hours) * HOUR_S) // span) * span
-        while place <= now:
-            width = max(width for width in self._levels if place % width == 0)
+        first = int((now - question.hours * HOUR_S) // span)
+        state = (first, self._newest, self._late_events)
+        before: _Sums
+        known_state, before = self._sums.pop((add, question), (None, {}))
+        if known_state != state:
+            before = {}
+            for interval in self._covering(first * span, self._newest * span):
+                add(before, interval, question)
+        self._sums[add, question] = (state, before)
+        if len(self._sums) > MAX_SUMS:
+            del self._sums[next(iter(self._sums))]
+        sums = copy(before)
+        if self._newest >= first and self._latest:
+            add(sums, self._latest[0], question)
+        return sums
+
+    def _covering(self, place: int, end: int) -> Iterator[Interval]:
+        """The fewest intervals that cover the time from `place` up to `end`.
+
+        It walks up: at each place it takes the widest interval that begins there and does
+        not reach past the end.
+        """
+        while place < end:
+            width = max(width for width in self._levels if place % width == 0 and place + width <= end)
             interval = self._levels[width].get(place // width)
             if interval is not None:
                 yield interval
             place += width
+
+
+def _add_totals(sums: Totals, interval: Interval, question: Question) -> None:
+    cells = interval.by_backend
+    if question.content_type:
+        cells = interval.by_type.get(question.content_type, {})
+    if question.backend_id:
+        cells = {name: cell for name, cell in cells.items() if name == question.backend_id}
+    for name, cell in cells.items():
+        total = sums.get(name)
+        if total is None:
+            total = sums[name] = Cell()
+        total.merge(cell)
+
+
+def _copy_totals(sums: Totals) -> Totals:
+    copies = {name: Cell() for name in sums}
+    for name, cell in sums.items():
+        copies[name].merge(cell)
+    return copies
+
+
+def _copy_distribution(sums: Distribution) -> Distribution:
+    return {content_type: {**row} for content_type, row in sums.items()}
+
+
+def _add_distribution(sums: Distribution, interval: Interval, question: Question) -> None:
+    for content_type, cells in interval.by_type.items():
+        if question.content_type in ("", content_type):
+            for backend_id, cell in cells.items():
+                if cell.decisions and question.backend_id in ("", backend_id):
+                    row = sums.setdefault(content_type, {})
+                    row[backend_id] = row.get(backend_id, 0) + cell.decisions

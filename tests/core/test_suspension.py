@@ -495,7 +495,7 @@ def suspensions_of(story: Steps) -> Suspensions:
         elif name in subject.names and verb == "probe":
             subject.note_probe(name, now=now)
         elif name in subject.names:
-            subject.note_passed_over([name])
+            subject.note_passed_over([name], now=now)
     return subject
 
 
@@ -503,7 +503,7 @@ def suspensions_of(story: Steps) -> Suspensions:
 def test_snapshot_and_back_changes_nothing(story: Steps) -> None:
     subject = suspensions_of(story)
     restored = Suspensions()
-    restored.merge(json.loads(json.dumps(subject.snapshot())), now=NOON + 100.0)
+    restored.merge(json.loads(json.dumps(subject.snapshot())))
     assert restored.snapshot() == subject.snapshot()
     assert set(restored.names) == set(subject.names)
 
@@ -511,18 +511,17 @@ def test_snapshot_and_back_changes_nothing(story: Steps) -> None:
 @given(steps, steps, steps)
 def test_merging_is_the_same_in_any_order_and_any_grouping(a: Steps, b: Steps, c: Steps) -> None:
     parts = [suspensions_of(story).snapshot() for story in (a, b, c)]
-    now = NOON + 100.0
     results = []
     for order in permutations(parts):
         merged = Suspensions()
         for part in order:
-            merged.merge(part, now=now)
+            merged.merge(part)
         results.append(merged.snapshot())
     tail, grouped = Suspensions(), Suspensions()
     for part in parts[1:]:
-        tail.merge(part, now=now)
+        tail.merge(part)
     for part in (parts[0], tail.snapshot()):
-        grouped.merge(part, now=now)
+        grouped.merge(part)
     for result in (*results, grouped.snapshot()):
         assert result == results[0]
 
@@ -531,7 +530,7 @@ def test_merging_is_the_same_in_any_order_and_any_grouping(a: Steps, b: Steps, c
 def test_merging_what_is_known_already_changes_nothing(story: Steps) -> None:
     subject = suspensions_of(story)
     before = subject.snapshot()
-    subject.merge(before, now=NOON + 100.0)
+    subject.merge(before)
     assert subject.snapshot() == before
 
 
@@ -549,7 +548,7 @@ def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, b
                 at=NOON - ago + told / 1000.0,
                 now=NOON,
             )
-    first.merge(second.snapshot(), now=NOON)
+    first.merge(second.snapshot())
     assert first.record("a").failures_at == whole.record("a").failures_at
     assert first.record("a").success_at == whole.record("a").success_at
     assert set(first.names) == set(whole.names)
@@ -563,6 +562,9 @@ def test_two_servers_that_saw_a_part_of_the_run_suspend_when_they_hear_of_each_o
     first.now += 2.0
     first.router.merge(second.snapshot(), now=first.now)
     assert suspended(first)
+    # Neither server had seen the whole run, so the wait begins with the next decision.
+    first.now += 1000.0
+    assert not first.select().probe
     first.now += 29.0
     assert not first.select().probe
     first.now += 1.0
@@ -584,8 +586,8 @@ def test_a_snapshot_stays_as_it_was_taken_and_is_not_shared() -> None:
     taken = clock.router._suspensions.snapshot()
     copy = json.loads(json.dumps(taken))
     other = Suspensions()
-    other.merge(taken, now=clock.now)
+    other.merge(taken)
     decisions_until_probe(clock)
     clock.fail("bad")
-    other.note_passed_over(["bad"])
+    other.note_passed_over(["bad"], now=clock.now)
     assert taken == copy
