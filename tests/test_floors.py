@@ -73,7 +73,7 @@ FLOORS = (
         ("wireformat", "wire", "convert", "kinds", "options", "tables", "profiles", "config"),
         must_not=OUTSIDE - {"grpclib"},
     ),
-    Floor("one call", ("statuses", "exchange", "symbols")),
+    Floor("one call", ("statuses", "reply", "exchange", "symbols")),
     Floor(
         "edges",
         (
@@ -87,6 +87,7 @@ FLOORS = (
             "http2.limits",
             "http2.gate",
             "http2.headers",
+            "http2.remembered",
             "http2.streams",
             "http2.connection",
             "http2.answers",
@@ -137,7 +138,7 @@ KEPT = {
     "dateutil": {"arguments"},
     "google": set(),
     "grpc": set(),
-    "hpack": {"http2.connection", "http2.protocol"},
+    "hpack": {"http2.protocol", "http2.remembered"},
     "hyperframe": {"http2.connection"},
     "rich": {"display", "screen"},
     "shtab": {"cli"},

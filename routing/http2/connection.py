@@ -13,22 +13,17 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hpack import Encoder
 from hyperframe.frame import GoAwayFrame, PingFrame
 
 from routing.http2.gate import Violation
 from routing.http2.headers import Malformed, check_request
 from routing.http2.limits import MAX_FRAME_BYTES, Budget, Http2Limits
+from routing.http2.remembered import CappedEncoder, RememberingDecoder, RememberingEncoder
 from routing.http2.streams import CallStream
 
 WINDOW_BYTES = 4 << 20
 """What a client may send unasked, on a stream and in all: one request of the largest
 size. Less costs a large request a round trip; this is also what unread requests hold."""
-
-ENCODER_TABLE_BYTES = 4_096
-"""The most of our response headers that we remember to shorten the next ones. A client
-may offer gigabytes, and would decide over our memory; beyond HTTP/2's default nothing
-gets shorter, since our headers repeat."""
 
 REMEMBERED_STREAMS = 1_024
 """Streams that h2 remembers after their end, to tell late frames from wrong ones. Its own
@@ -47,19 +42,6 @@ CONFIGURATION = H2Configuration(
 )
 
 
-class CappedEncoder(Encoder):
-    """HPACK for our headers, within our memory whatever table size the client allows."""
-
-    @property
-    def header_table_size(self) -> int:
-        return super().header_table_size
-
-    @header_table_size.setter
-    def header_table_size(self, value: int) -> None:
-        # The base class has a property, and properties are not inherited by halves.
-        Encoder.header_table_size.fset(self, min(value, ENCODER_TABLE_BYTES))  # type: ignore[attr-defined]
-
-
 class Session(H2Connection):
     """h2's state of one connection, with our settings and limits."""
 
@@ -67,7 +49,9 @@ class Session(H2Connection):
 
     def __init__(self, limits: Http2Limits) -> None:
         super().__init__(CONFIGURATION)
-        self.encoder = CappedEncoder()
+        self.encoder = RememberingEncoder() if limits.fast else CappedEncoder()
+        if limits.fast:
+            self.decoder = RememberingDecoder()
         self.decoder.max_header_list_size = limits.max_header_list_bytes
         self.local_settings = Settings(
             client=False,
