@@ -1,13 +1,11 @@
 """What every test may use."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from server_process import ServerProcess
-
-StartServer = Callable[..., ServerProcess]
+from server_process import ServerProcess, StartServer
 
 
 @pytest.fixture

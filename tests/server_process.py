@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -86,6 +86,10 @@ class ServerProcess:
         with self._said:
             self._ended = True
             self._said.notify_all()
+
+
+StartServer = Callable[..., ServerProcess]
+"""What the fixture `start_server` gives; not in conftest.py, of which each folder has its own."""
 
 
 def run(*arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import server_process
-from conftest import StartServer
+from server_process import StartServer
 
 from routing.cli import COMMANDS
 from routing.core.factors import FACTORS

@@ -13,13 +13,12 @@ import grpc
 import grpc.aio
 import pytest
 from certificates import self_signed
-from conftest import StartServer
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from hpack import Encoder
 from http2_peer import PREFACE
 from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
-from server_process import PATIENCE_S, ServerProcess, run
+from server_process import PATIENCE_S, ServerProcess, StartServer, run
 
 import routing
 from routing import wire
