@@ -154,7 +154,7 @@ def cases(*, history: int) -> Iterator[Case]:
     for backends, calls in ((3, 500), (100, 50)):
         fresh, full = World(make_router(backends)), World(make_router(backends))
         fresh.live(1000, decide_every=1)
-        full.live(history, decide_every=5)
+        full.live(history, decide_every=20)
         for strategy in ("hybrid", "adaptive"):
             yield Case(f"select, {backends} backends, {strategy}", selecting(fresh, strategy, calls), calls)
         after = f"after {history:,} outcomes"

@@ -7,8 +7,9 @@ from routing.core.geography import Place, distance_km, place
 from routing.core.model import Backend, Location, Operation, Query
 from routing.errors import InvalidArgument, LimitReached
 
-MOST_TAGS_SHOWN = 3
-"""In the reason why a backend may not serve: enough to see what was meant."""
+MOST_TAGS_NAMED = 8
+"""In the reason why a backend may not serve. A request may ask for hundreds of thousands;
+going through them again for each backend would take minutes."""
 
 
 class Registry:
@@ -113,16 +114,11 @@ def _objection(backend: Backend, query: Query, holders: Collection[str]) -> str 
     if backend.id in query.exclude_backends:
         return "excluded by the request"
     if not query.require_tags <= backend.tags:
-        return f"lacks the tags {_some(query.require_tags - backend.tags)}"
+        if len(query.require_tags) > MOST_TAGS_NAMED:
+            return f"lacks some of the {len(query.require_tags):,} tags asked for"
+        return f"lacks the tags {', '.join(sorted(query.require_tags - backend.tags))}"
     if backend.max_object_bytes is not None and query.size_bytes > backend.max_object_bytes:
         return f"takes objects of at most {backend.max_object_bytes:,} bytes, not {query.size_bytes:,}"
     if holders and backend.id not in holders:
         return "is not known to hold the content"
     return None
-
-
-def _some(names: Collection[str]) -> str:
-    """The first few names: a request may ask for thousands of tags."""
-    shown = ", ".join(sorted(names)[:MOST_TAGS_SHOWN])
-    left_out = len(names) - MOST_TAGS_SHOWN
-    return f"{shown} and {left_out:,} more" if left_out > 0 else shown
