@@ -24,35 +24,36 @@ one holds a call open for good."""
 class Health(HealthBase):
     """The health of the named services, and of the server as a whole under the empty name.
 
-    All share one state: this server serves everything or nothing.
+    A service may fail alone; the empty name is about the server's taking calls.
     """
 
     def __init__(self, services: Iterable[str], *, max_watchers: int = MAX_WATCHERS) -> None:
-        self._names = ("", *sorted(services))
+        self._serving = dict.fromkeys(("", *sorted(services)), True)
         self._max_watchers = max_watchers
         self._watchers = 0
-        self._serving = True
         # Set once, at the next change, and then replaced: whoever waits on it is woken.
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Health serving={self._serving} watchers={self._watchers}>"
+        return f"<Health serving={all(self._serving.values())} watchers={self._watchers}>"
 
-    def set_serving(self, serving: bool) -> None:
-        """Tells everybody who asks from now on, and those who watch now."""
-        if serving != self._serving:
-            self._serving = serving
+    def set_serving(self, serving: bool, *services: str) -> None:
+        """Tells everybody who asks from now on, and those who watch now, about these
+        services, or about all."""
+        before = dict(self._serving)
+        self._serving.update(dict.fromkeys(services or before, serving))
+        if self._serving != before:
             self._changed.set()
             self._changed = asyncio.Event()
 
     async def check(self, message: HealthCheckRequest) -> HealthCheckResponse:
-        if message.service not in self._names:
-            served = listed(name for name in self._names if name)
+        if message.service not in self._serving:
+            served = listed(name for name in self._serving if name)
             raise NotServed(f"service: {shown(message.service)} is not served; served are {served}")
         return HealthCheckResponse(self._status(message.service))
 
     async def list(self, message: HealthListRequest) -> HealthListResponse:  # noqa: ARG002 - it says nothing
-        return HealthListResponse({name: HealthCheckResponse(self._status(name)) for name in self._names})
+        return HealthListResponse({name: HealthCheckResponse(self._status(name)) for name in self._serving})
 
     async def watch(self, message: HealthCheckRequest) -> AsyncIterator[HealthCheckResponse]:
         if self._watchers >= self._max_watchers:
@@ -71,6 +72,6 @@ class Health(HealthBase):
             self._watchers -= 1
 
     def _status(self, service: str) -> ServingStatus:
-        if service not in self._names:
+        if service not in self._serving:
             return ServingStatus.SERVICE_UNKNOWN
-        return ServingStatus.SERVING if self._serving else ServingStatus.NOT_SERVING
+        return ServingStatus.SERVING if self._serving[service] else ServingStatus.NOT_SERVING

@@ -38,6 +38,15 @@ class ServerSettings:
     grace_period_seconds: float = _setting(
         10.0, number(0, 3600), "how long calls already begun may take to finish on shutdown", "SECONDS"
     )
+    state: str | None = _setting(
+        None, text(1, 4096), "where to keep what was learned, as sqlite:///PATH; in memory without", "URL"
+    )
+    durability: str = _setting(
+        "ack", one_of("ack", "interval"), "answer an outcome when it is on disk, or write once an interval"
+    )
+    durability_interval_seconds: float = _setting(
+        1.0, number(0.01, 3600), "longest that what nobody waits for stays unwritten", "SECONDS"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

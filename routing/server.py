@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import TextIO
 
@@ -21,12 +22,15 @@ from routing.options import Settings
 from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.service import RequestClock, RoutingService
 from routing.sockets import address_of, listen
+from routing.store import Store, open_store
 from routing.tls import server_context
 from routing.wire import Codec
 
 log = logging.getLogger(__name__)
 
 SERVICE = "ipfs_kit_py.routing.RoutingService"
+STORE = "ipfs_kit_py.routing.Store"
+"""In health: whether what is learned gets onto the disk. Named where there is a state."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,6 +40,7 @@ class Assembly:
     """What a server consists of, wired up; it has no socket and no task of its own."""
 
     router: Router
+    store: Store
     service: RoutingService
     health: Health
     calls: Calls
@@ -50,6 +55,8 @@ class Assembly:
 
 def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] | None = None) -> Assembly:
     """The server without its socket, for `serve`, and for tests and clients in one process.
+
+    With a state, whoever assembles it starts the store and closes it.
 
     `clock` tells the time of day in Unix seconds; without one, the settings say where
     time comes from.
@@ -66,10 +73,11 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
         max_content_types=routing.max_content_types,
         retention_hours=routing.retention_hours,
     )
+    health = Health([SERVICE, STORE] if settings.server.state else [SERVICE])
+    store = _opened(settings, router, clock, health)
     codec = Codec()
     calls = Calls(codec)
-    service = RoutingService(router, clock=clock, version=__version__)
-    health = Health([SERVICE])
+    service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
         calls.wrap(service),
@@ -77,7 +85,21 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),
     )
-    return Assembly(router, service, health, calls, servables, codec)
+    return Assembly(router, store, service, health, calls, servables, codec)
+
+
+def _opened(settings: Settings, router: Router, clock: Callable[[], float], health: Health) -> Store:
+    """The store, once the router knows what it holds."""
+    told = isinstance(clock, RequestClock)
+    store = open_store(
+        settings,
+        router,
+        latest=(lambda: inf) if told else clock,
+        note_health=lambda works: health.set_serving(works, STORE),
+    )
+    if isinstance(clock, RequestClock):
+        clock.advance(router.advance(-inf))  # where the requests had led it before the restart
+    return store
 
 
 async def serve(
@@ -99,6 +121,7 @@ async def serve(
         for warning in settings.warnings:
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
+        assembly.store.start()
         listener = Listener(assembly.servables, assembly.codec, limits)
         await listener.start(listening, context)
         log.info("server ready address=%s tls=%s backends=%d version=%s", *facts, __version__)
@@ -116,6 +139,7 @@ async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: floa
             await calls.wait_idle()
     cut = calls.open
     await listener.close()
+    await assembly.store.close()
     log.info("server ended cut_calls=%d answered=%d", cut, sum(calls.counts.values()))
 
 

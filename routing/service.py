@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Protocol
 
 from routing import wire
 from routing.convert import (
@@ -19,6 +20,7 @@ from routing.convert import (
     write_metrics,
     write_recorded,
 )
+from routing.core.model import Decision, Outcome, Recorded
 from routing.core.report import SystemFacts, insights, metrics
 from routing.core.router import Router
 
@@ -47,6 +49,14 @@ class RequestClock:
         """Moves to this time, if it is given and later."""
         if seconds is not None:
             self._now = max(self._now, seconds)
+
+
+class Store(Protocol):
+    """Who hears of every decision and outcome, and says when an outcome may be answered."""
+
+    def decided(self, decision: Decision) -> None: ...
+
+    async def reported(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded: ...
 
 
 class Updates:
@@ -99,6 +109,7 @@ class RoutingService(wire.RoutingServiceBase):
     def __init__(
         self,
         router: Router,
+        store: Store,
         *,
         clock: Callable[[], float],
         version: str,
@@ -106,6 +117,7 @@ class RoutingService(wire.RoutingServiceBase):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._router = router
+        self._store = store
         self._clock = clock
         self._version = version
         self._monotonic = monotonic
@@ -126,12 +138,14 @@ class RoutingService(wire.RoutingServiceBase):
         query = read_query(message)
         now = self._now(message.timestamp)
         decision = self._router.select(query, now=now)
+        self._store.decided(decision)
         return write_decision(decision, explain=message.explain, now=now)
 
     async def record_outcome(self, message: wire.RecordOutcomeRequest) -> wire.RecordOutcomeResponse:
         outcome = read_outcome(message)
         now = self._now(message.timestamp)
-        return write_recorded(self._router.record(outcome, now=now), now=now)
+        recorded = self._router.record(outcome, now=now)
+        return write_recorded(await self._store.reported(outcome, recorded, now=now), now=now)
 
     async def get_insights(self, message: wire.GetInsightsRequest) -> wire.GetInsightsResponse:
         asked = read_insights_request(message)

@@ -94,6 +94,12 @@ FLOORS = (
             "http2.protocol",
             "http2.listener",
             "http2.__init__",
+            "store.sqlite",
+            "store.lock",
+            "store.restore",
+            "store.compaction",
+            "store.journal",
+            "store.__init__",
             "client.errors",
             "client.values",
             "client.messages",
@@ -143,6 +149,7 @@ KEPT = {
     "rich": {"display", "screen"},
     "shtab": {"cli"},
     "signal": {"server"},
+    "sqlite3": {"store.sqlite"},
     "tomllib": {"tables"},
 }
 """Packages that only some modules may import; google protobuf and grpcio, nobody."""

@@ -15,6 +15,7 @@ from routing.calls import Calls
 from routing.core.model import Backend
 from routing.core.router import Router
 from routing.service import RequestClock, RoutingService
+from routing.store import Memory
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOW = START.timestamp()
@@ -39,7 +40,9 @@ def time() -> ManualTime:
 def service_on(clock: Any, time: ManualTime | None = None, **options: Any) -> RoutingService:
     time = time or ManualTime()
     router = Router([Backend(id="ipfs"), Backend(id="s3")], random=Random(0), **options)
-    return RoutingService(router, clock=clock, version="1.2.3", monotonic=time.monotonic, sleep=time.sleep)
+    return RoutingService(
+        router, Memory(), clock=clock, version="1.2.3", monotonic=time.monotonic, sleep=time.sleep
+    )
 
 
 def at(seconds: float) -> datetime:

@@ -14,6 +14,7 @@ from routing.calls import Calls
 from routing.core.model import Backend
 from routing.core.router import Router
 from routing.service import RoutingService
+from routing.store import Memory
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 
@@ -92,7 +93,12 @@ async def world(*backends: Backend, seed: int = 0, **options: Any) -> AsyncItera
     clock, ticks = [NOON], ManualTime()
     router = Router(backends, random=Random(seed), **options)
     service = RoutingService(
-        router, clock=lambda: clock[0], version="1.2.3", monotonic=ticks.monotonic, sleep=ticks.sleep
+        router,
+        Memory(),
+        clock=lambda: clock[0],
+        version="1.2.3",
+        monotonic=ticks.monotonic,
+        sleep=ticks.sleep,
     )
     calls = Calls(wire.Codec())
     async with in_memory(calls, service) as channel:
