@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from grpclib.encoding.base import CodecBase
 from grpclib.server import Stream
 
 from routing.errors import Draining
-from routing.exchange import Exchange
+from routing.exchange import Exchange, framed, too_large
+from routing.reply import Prompt, Reply
 from routing.statuses import verdict
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,9 @@ class Servable(Protocol):
 class Wrapped:
     """A servable whose every call is surrounded."""
 
-    def __init__(self, mapping: dict[str, Handler]) -> None:
+    def __init__(self, mapping: dict[str, Handler], prompts: Mapping[str, Prompt]) -> None:
         self._mapping = mapping
+        self.prompts = prompts
 
     def __mapping__(self) -> dict[str, Handler]:
         return self._mapping
@@ -94,10 +96,14 @@ class Calls:
         """Ended calls by (method path, status name)."""
         return self._counts
 
-    def wrap(self, servable: Servable, *, even_draining: bool = False) -> Wrapped:
+    def wrap(
+        self, servable: Servable, *, even_draining: bool = False, prompt: Collection[str] = ()
+    ) -> Wrapped:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end:
-        health has something to say until then."""
+        health has something to say until then. `prompt` names unary methods that never
+        wait for anything: those may be answered there and then."""
         mapping = {}
+        prompts: dict[str, Prompt] = {}
         for path, handler in servable.__mapping__().items():
             takes_many, gives_many = handler.cardinality.value
             method = Method(
@@ -110,7 +116,9 @@ class Calls:
                 even_draining=even_draining and not gives_many,
             )
             mapping[path] = handler._replace(func=partial(self._surround, method))
-        return Wrapped(mapping)
+            if path.rpartition("/")[2] in prompt:
+                prompts[path] = partial(self._reply, method)
+        return Wrapped(mapping, prompts)
 
     async def drain(self) -> None:
         """Refuses new calls and ends open streams with UNAVAILABLE; open unary calls go on."""
@@ -149,11 +157,31 @@ class Calls:
             self._open -= 1
             if not self._open:
                 self._idle.set()
-            self._counts[method.path, status.name] += 1
-            if log.isEnabledFor(logging.DEBUG):
-                ms = (time.perf_counter() - started) * 1e3
-                said = "call ended method=%s status=%s ms=%.3f peer=%s"
-                log.debug(said, method.path, status.name, ms, exchange.peer)
+            self._note(method, status, started, lambda: exchange.peer)
+
+    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply:
+        """The same for a method that never waits, and a request that is all there."""
+        started = time.perf_counter()
+        try:
+            if self._draining and not method.even_draining:
+                raise Draining(_DRAINING)
+            if len(data) > self._max_message_bytes:
+                raise too_large(len(data), self._max_message_bytes)
+            response = _result(method.function(self._codec.decode(data, method.request_type)))
+            reply = Reply(framed(self._codec.encode(response, method.reply_type)))
+        except Exception as error:
+            reply = Reply(b"", *verdict(error))
+            if reply.status is Status.INTERNAL:
+                log.exception("call failed method=%s", method.path)
+        self._note(method, reply.status, started, peer)
+        return reply
+
+    def _note(self, method: Method, status: Status, started: float, peer: Callable[[], str]) -> None:
+        self._counts[method.path, status.name] += 1
+        if log.isEnabledFor(logging.DEBUG):
+            ms = (time.perf_counter() - started) * 1e3
+            said = "call ended method=%s status=%s ms=%.3f peer=%s"
+            log.debug(said, method.path, status.name, ms, peer())
 
     async def _answer_one(self, method: Method, exchange: Exchange) -> None:
         request = await exchange.only_message(method.request_type)
@@ -182,6 +210,16 @@ class Calls:
         if response is not self._last_sent[0]:
             self._last_sent = response, exchange.encode(response, method.reply_type)
         return self._last_sent[1]
+
+
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine that never waits returns."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise RuntimeError("a method that is said never to wait has waited")
 
 
 def snake_case(name: str) -> str:

@@ -54,9 +54,7 @@ class Exchange:
         if compressed:
             raise Unsupported("the message is compressed; this server takes grpc-encoding identity only")
         if length > self._limit_bytes:
-            raise MessageTooLarge(
-                f"the message has {length:,} bytes; at most {self._limit_bytes:,} are taken"
-            )
+            raise too_large(length, self._limit_bytes)
         data = await self._bytes(length)
         if len(data) < length:
             raise BadMessage(_CUT_SHORT)
@@ -77,8 +75,7 @@ class Exchange:
 
     def encode(self, message: Any, kind: type) -> bytes:
         """The message's bytes behind their prefix."""
-        data = self._codec.encode(message, kind)
-        return _PREFIX.pack(0, len(data)) + data
+        return framed(self._codec.encode(message, kind))
 
     async def send(self, data: bytes) -> None:
         """Sends one encoded message, after the headers where they have not gone yet."""
@@ -116,6 +113,16 @@ class Exchange:
             return await self._http.recv_data(size)
         except AssertionError as error:  # how grpclib says that fewer came
             raise BadMessage(_CUT_SHORT) from error
+
+
+def framed(data: bytes) -> bytes:
+    """A message's bytes behind their prefix."""
+    return _PREFIX.pack(0, len(data)) + data
+
+
+def too_large(length: int, limit_bytes: int) -> MessageTooLarge:
+    """The error for a message of this length."""
+    return MessageTooLarge(f"the message has {length:,} bytes; at most {limit_bytes:,} are taken")
 
 
 class Messages(AsyncIterator[Any]):

@@ -90,6 +90,7 @@ FLOORS = (
             "http2.remembered",
             "http2.streams",
             "http2.connection",
+            "http2.lane",
             "http2.answers",
             "http2.protocol",
             "http2.listener",

@@ -16,6 +16,7 @@ from h2.exceptions import ProtocolError
 from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
 from routing.http2.limits import Http2Limits
 from routing.http2.streams import CallStream
+from routing.reply import Reply
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Answers(protocol.AbstractHandler):
 
     A task that is cancelled before its first step never runs its `finally`, so streams
     are released when the task is done, and not by it. `tasks` counts what is alive,
-    which reset streams still are until their task has ended.
+    which reset streams still are until their task has ended. `late` holds, by stream, what
+    the short way (`lane`) has answered and could not send.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Answers(protocol.AbstractHandler):
     ) -> None:
         self.tasks: dict[protocol.Stream, asyncio.Task[None]] = {}
         self.watches: set[protocol.Stream] = set()
+        self.late: dict[int, Reply] = {}
         self._mapping = dict(mapping)
         self._codec = codec
         self._limits = limits
@@ -59,7 +62,11 @@ class Answers(protocol.AbstractHandler):
         full = stays and len(self.watches) >= self._limits.max_watches
         if stays and not full:
             self.watches.add(stream)
-        answer = self._refuse(stream, _TOO_MANY_WATCHES) if full else self._answer(stream, headers)
+        late = self.late.pop(stream.id, None)
+        if late is not None:
+            answer = self._deliver(stream, late)
+        else:
+            answer = self._refuse(stream, _TOO_MANY_WATCHES) if full else self._answer(stream, headers)
         task = asyncio.get_running_loop().create_task(answer)
         self.tasks[stream] = task
         task.add_done_callback(partial(self._done, stream, release_stream))
@@ -91,6 +98,18 @@ class Answers(protocol.AbstractHandler):
                 return
             said = _EXPIRED
         await self._refuse(stream, said)
+
+    async def _deliver(self, stream: CallStream, reply: Reply) -> None:
+        """Sends what a call came to that was answered at once, but whose answer had to wait."""
+        headers = [(":status", "200"), ("content-type", "application/grpc+proto")]
+        if reply.status is const.Status.OK:
+            await stream.send_headers(headers)
+            await stream.send_data(reply.data)
+            await stream.send_headers([("grpc-status", "0")], end_stream=True)
+        else:
+            headers += [("grpc-accept-encoding", "identity"), ("grpc-status", str(reply.status.value))]
+            headers.append(("grpc-message", encode_grpc_message(reply.message)))
+            await stream.send_headers(headers, end_stream=True)
 
     async def _refuse(self, stream: CallStream, said: Refusal) -> None:
         headers = [

@@ -8,12 +8,13 @@ from grpclib import protocol
 from grpclib.config import Configuration
 from grpclib.utils import Wrapper
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame, PingFrame
+from h2.stream import StreamClosedBy
+from hyperframe.frame import GoAwayFrame, PingFrame, WindowUpdateFrame
 
 from routing.http2.gate import Violation
 from routing.http2.headers import Malformed, check_request
@@ -28,6 +29,10 @@ size. Less costs a large request a round trip; this is also what unread requests
 REMEMBERED_STREAMS = 1_024
 """Streams that h2 remembers after their end, to tell late frames from wrong ones. Its own
 65,536 cost 8 MB for each connection; four times the open ones cover what is on its way."""
+
+JOINED_BYTES = 65_536
+"""What waits for the end of a turn of the loop, at most. asyncio asks for a pause once it
+holds as much itself; were it told of more at once, it would ask too late."""
 
 CONFIGURATION = H2Configuration(
     client_side=False,
@@ -72,6 +77,38 @@ class Session(H2Connection):
         """
         return 0 * super().open_inbound_streams
 
+    def may_open(self, stream_id: int, size_bytes: int) -> bool:
+        """Whether a client may now open this stream and send so much on it."""
+        # The state is that of a connection on which a call has come and nobody has left.
+        return (
+            self.state_machine.state is ConnectionState.SERVER_OPEN
+            and stream_id % 2 == 1
+            and self.highest_inbound_stream_id < stream_id <= self.HIGHEST_ALLOWED_STREAM_ID
+            and size_bytes <= self._inbound_flow_control_window_manager.current_window_size
+        )
+
+    @property
+    def sendable_bytes(self) -> int:
+        """What can go out at once, in one frame, on a stream that has just been opened."""
+        window = min(self.outbound_flow_control_window, self.remote_settings.initial_window_size)
+        return min(window, MAX_FRAME_BYTES)
+
+    def note_call(self, stream_id: int, received_bytes: int, sent_bytes: int) -> bytes:
+        """Notes a stream that was opened, ended by both sides and answered without us.
+
+        Does what receiving and sending its frames would have done to the connection:
+        touches `_closed_streams`, by which h2 tells late frames from wrong ones, and the
+        connection's windows. Returns the frame that opens the client's again, if it is
+        time for that.
+        """
+        self.highest_inbound_stream_id = stream_id
+        self._closed_streams[stream_id] = StreamClosedBy.SEND_END_STREAM
+        self.outbound_flow_control_window -= sent_bytes
+        window = self._inbound_flow_control_window_manager
+        window.window_consumed(received_bytes)
+        increment = window.process_bytes(received_bytes)
+        return WindowUpdateFrame(0, window_increment=increment).serialize() if increment else b""
+
 
 class Link(protocol.Connection):
     """The connection as streams see it: flow control, output, back-pressure, the end.
@@ -89,6 +126,8 @@ class Link(protocol.Connection):
         self.held_bytes = 0
         self.unsent_bytes = 0
         self._over = False
+        self._out: list[bytes] = []
+        self._out_bytes = 0
 
     def hold(self, size_bytes: int) -> None:
         """Request bytes came to wait for the rest of their message, or went."""
@@ -101,13 +140,36 @@ class Link(protocol.Connection):
         """Nothing: `Protocol.check` keeps alive."""
 
     def flush(self) -> None:
+        """Takes over what h2 wants sent."""
         if not self._over:
-            super().flush()
+            data = self._connection.data_to_send()
+            if data:
+                self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Sends this together with everything else of this turn of the loop, in order.
+
+        A unary answer is three frames, and a system call costs as much as making them.
+        """
+        if not self._out and self.limits.fast:
+            asyncio.get_running_loop().call_soon(self.write_out)
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes >= JOINED_BYTES or not self.limits.fast:
+            self.write_out()
+
+    def write_out(self) -> None:
+        """Writes what waits for the end of the turn."""
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            self._transport.write(data)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life."""
         self.flush()
-        self._transport.write(PingFrame(0, opaque_data=b"alive?  ").serialize())
+        self.put(PingFrame(0, opaque_data=b"alive?  ").serialize())
 
     def go_away(self, code: ErrorCodes, reason: str, last_stream: int) -> None:
         """Says that no stream after `last_stream` is taken.
@@ -117,7 +179,7 @@ class Link(protocol.Connection):
         """
         self.flush()
         frame = GoAwayFrame(0, last_stream_id=last_stream, error_code=code, additional_data=reason.encode())
-        self._transport.write(frame.serialize())
+        self.put(frame.serialize())
 
     def is_closing(self) -> bool:
         return self._over or super().is_closing()
@@ -131,6 +193,7 @@ class Link(protocol.Connection):
         if self._over:
             return
         self.flush()
+        self.write_out()
         self._over = True
         transport = self._transport
         if transport.is_closing():

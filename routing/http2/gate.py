@@ -70,6 +70,24 @@ class Gate:
         """Whether the peer owes us the rest of a frame or of a header block."""
         return bool(self._rest or self._held or self.in_block)
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether the next byte begins a frame, of a peer that has begun and not ended to speak."""
+        return self.greeted and not self.leaving and not (self._rest or self._held or self.in_block)
+
+    def owed(self, data: bytes, at: int) -> int:
+        """How many of these bytes belong to a frame that began before them."""
+        if not self._held:
+            return self._rest
+        missing = _HEADER_BYTES - len(self._held)
+        size = int.from_bytes((self._held + data[at : at + missing])[:3])
+        return missing + size
+
+    def pass_call(self, stream: int) -> None:
+        """Notes the two frames of a call that were answered before we could see them."""
+        self.frames += 2
+        self.highest_stream = max(self.highest_stream, stream)
+
     def feed(self, data: bytes) -> bytes:
         """The bytes that h2 may see of these; raises Violation.
 

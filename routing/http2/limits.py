@@ -106,10 +106,10 @@ class Budget:
     def __repr__(self) -> str:
         return f"<Budget {self._tokens:.0f} of {self._burst:.0f}>"
 
-    def earn(self) -> None:
-        """One frame of an answer went out."""
+    def earn(self, frames: int = 1) -> None:
+        """Frames of an answer went out."""
         if self._tokens < self._burst:
-            self._tokens += 1.0
+            self._tokens = min(self._burst, self._tokens + frames)
 
     def spend(self) -> bool:
         """One frame that is no call came in; False once there is nothing left to spend."""

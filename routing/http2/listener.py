@@ -5,7 +5,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from grpclib import const
 from grpclib._typing import IServable
@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 
 from routing.http2.limits import Http2Limits
 from routing.http2.protocol import Protocol
+from routing.reply import Prompt, Prompting
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Listener:
 
     def __init__(
         self,
-        servables: Iterable[IServable],
+        servables: Collection[IServable],
         codec: CodecBase,
         limits: Http2Limits | None = None,
         *,
@@ -43,6 +44,12 @@ class Listener:
     ) -> None:
         self.mapping: Mapping[str, const.Handler] = {
             path: handler for servable in servables for path, handler in servable.__mapping__().items()
+        }
+        self.prompts: Mapping[str, Prompt] = {
+            path: prompt
+            for servable in servables
+            if isinstance(servable, Prompting)
+            for path, prompt in servable.prompts.items()
         }
         self.codec = codec
         self.limits = limits or Http2Limits()

@@ -14,6 +14,7 @@ from hpack import HPACKError
 from routing.http2.answers import Answers
 from routing.http2.connection import CONFIGURATION, Link, Processor, Session
 from routing.http2.gate import Gate, Violation
+from routing.http2.lane import Lane
 from routing.http2.limits import Budget
 from routing.http2.streams import CallStream
 
@@ -64,16 +65,24 @@ class Protocol(protocol.H2Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.connection = Link(self._session, self._transport, self._limits, budget)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
+        self._lane = Lane(self._session, self.connection, self._gate, self._listener.prompts, self._peer)
+        self.handler.late = self._lane.late
         self.connection.flush()
         if not self._listener.joined(self):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        for at in range(0, len(data), SLICE_BYTES):
-            if self._over:
-                return
-            self._receive(data[at : at + SLICE_BYTES])
+        lane, at = self._lane, 0
+        lane.begin(self._limits.max_streams - len(self.handler.tasks))
+        while not self._over and (at := lane.take(data, at)) < len(data):
+            end = lane.run(data, at, SLICE_BYTES)
+            self._receive(data[at:end])
+            at = end
+        if lane.answered:
+            self.connection.write_out()
+        if lane.answered or self._gate.leaving:
+            self._answered()
 
     def _receive(self, data: bytes) -> None:
         try:
@@ -88,8 +97,6 @@ class Protocol(protocol.H2Protocol):
             self.end(_code_of(error), str(error))
         else:
             self.connection.flush()
-            if self._gate.leaving:
-                self._answered()
 
     def go_away(self) -> None:
         """Asks the client to call elsewhere; calls that have begun, or are on their way, are answered."""
@@ -103,8 +110,7 @@ class Protocol(protocol.H2Protocol):
         self._over = True
         self.connection.go_away(code, reason, self._gate.highest_stream)
         if code is not ErrorCodes.NO_ERROR:
-            peer = self._transport.get_extra_info("peername")
-            log.info("connection ended by us peer=%s reason=%s", peer, reason)
+            log.info("connection ended by us peer=%s reason=%s", self._peer(), reason)
         self.processor.close(reason)
 
     def abort(self) -> None:
@@ -172,7 +178,12 @@ class Protocol(protocol.H2Protocol):
             self.connection.ping()
 
     def _admits(self) -> bool:
-        return len(self.handler.tasks) < self._limits.max_streams
+        return len(self.handler.tasks) + self._lane.answered < self._limits.max_streams
+
+    def _peer(self) -> str:
+        """Who is calling, as host:port; empty where there is no such thing."""
+        address = self._transport.get_extra_info("peername")
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
 
     def _answered(self) -> None:
         """A call has ended: a client that said goodbye was waiting for its last one."""

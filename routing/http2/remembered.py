@@ -8,7 +8,7 @@ remembered. What comes of it all is hpack's own, which the tests feed with the s
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from hpack import Decoder, Encoder, HeaderTuple
 from hpack.table import HeaderTable

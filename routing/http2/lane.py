@@ -1,0 +1,175 @@
+"""The short way of a call: answered as it is read, without a task and past h2.
+
+A call may take it if its header block has come before, its one message and its end are
+in the same bytes as its beginning, its method never waits, and the answer can go out
+at once. Then nothing can happen between its beginning and its end, and all that h2
+would remember of it is told to `Session`. Anything else goes the long way, which is
+the same to the client; calls of both kinds take turns on one connection, in order.
+"""
+
+from collections.abc import Callable, Mapping
+from struct import Struct
+from typing import Final
+
+from grpclib.const import Status
+
+from routing.http2.connection import Link, Session
+from routing.http2.gate import DATA, HEADERS, Gate
+from routing.http2.headers import Malformed, check_request, refusal, timeout_s
+from routing.http2.limits import MAX_FRAME_BYTES
+from routing.http2.remembered import RememberingDecoder
+from routing.reply import Prompt, Reply
+
+MAX_ROUTES = 64
+"""Header blocks whose call is known, to a connection. The decoder remembers fewer at a
+time; those of earlier times are dropped with its next change, or here."""
+
+_FRAME: Final = Struct(">HBBBL")
+_FRAME_BYTES: Final = _FRAME.size
+_PREFIX_BYTES: Final = 5
+_SHORTEST: Final = 2 * _FRAME_BYTES + _PREFIX_BYTES
+_END_STREAM: Final = 0x1
+_END_HEADERS: Final = 0x4
+
+_BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
+_END: Final = (("grpc-status", "0"),)
+
+
+class Lane:
+    """State: `room`, how many calls this read may still bring; `answered`, how many it has;
+    the calls that known header blocks ask for, as long as the decoder's state is `_known_at`;
+    and `late`, an answer that had to go the long way, until that has taken it.
+    """
+
+    __slots__ = (
+        "_decoder", "_gate", "_known_at", "_link", "_peer", "_prompts", "_routes", "_session",
+        "answered", "late", "room",
+    )  # fmt: skip
+
+    def __init__(
+        self, session: Session, link: Link, gate: Gate, prompts: Mapping[str, Prompt], peer: Callable[[], str]
+    ) -> None:
+        self._session = session
+        self._link = link
+        self._gate = gate
+        self._decoder = session.decoder
+        self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
+        self._peer = peer
+        self._routes: dict[bytes, Prompt | None] = {}
+        self._known_at: object = None
+        self.room = 0
+        self.answered = 0
+        self.late: dict[int, Reply] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lane answered={self.answered} routes={len(self._routes)}>"
+
+    def begin(self, room: int) -> None:
+        """A read begins, in which so many calls may."""
+        self.room = room if self._prompts else 0
+        self.answered = 0
+
+    def take(self, data: bytes, at: int) -> int:
+        """Answers the calls that lie one after the other from `at` on, and says where what
+        must go the long way begins."""
+        if self.room > 0 and self._gate.between_frames and self._link.write_ready.is_set():
+            self._link.flush()  # what h2 has encoded before must go out before
+            while (end := self._answer(data, at)) > at:
+                at = end
+        return at
+
+    def run(self, data: bytes, at: int, most: int) -> int:
+        """Where what goes the long way from `at` on ends: before the next frame that may begin a
+        call for us, or after `most` bytes."""
+        last = min(len(data), at + most)
+        if self.room <= 0:
+            return last
+        at += self._gate.owed(data, at) or self._frame_bytes(data, at)
+        while last - at >= _FRAME_BYTES and not (data[at + 3] == HEADERS and data[at + 4] == _END_HEADERS):
+            at += self._frame_bytes(data, at)
+        return min(at, last)
+
+    def _frame_bytes(self, data: bytes, at: int) -> int:
+        return _FRAME_BYTES + int.from_bytes(data[at : at + 3])
+
+    def _answer(self, data: bytes, at: int) -> int:
+        """Answers the call at `at`; says where it ends, or `at` if it must go the long way."""
+        if self.room <= 0 or len(data) - at < _SHORTEST:
+            return at
+        high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+        body_at = at + _FRAME_BYTES + (high << 8 | low)
+        if kind != HEADERS or flags != _END_HEADERS or len(data) - body_at < _FRAME_BYTES + _PREFIX_BYTES:
+            return at
+        high, low, kind, flags, again = _FRAME.unpack_from(data, body_at)
+        size = high << 8 | low
+        message_at = body_at + _FRAME_BYTES + _PREFIX_BYTES
+        end = message_at - _PREFIX_BYTES + size
+        if kind != DATA or flags != _END_STREAM or again != stream or size > MAX_FRAME_BYTES:
+            return at
+        # One message, not compressed, that fills the frame.
+        prefix = data[message_at - _PREFIX_BYTES : message_at]
+        if end > len(data) or prefix[0] or int.from_bytes(prefix) != size - _PREFIX_BYTES:
+            return at
+        if not self._session.may_open(stream, size):
+            return at
+        prompt = self._asked(data[at + _FRAME_BYTES : body_at])
+        if prompt is None:
+            return at
+        self.room -= 1
+        return end if self._sent(stream, size, prompt(data[message_at:end], self._peer)) else at
+
+    def _sent(self, stream: int, size: int, reply: Reply) -> bool:
+        """Sends an answer and notes the call as over, if that is possible at once."""
+        session = self._session
+        if reply.status is not Status.OK or len(reply.data) > session.sendable_bytes:
+            self.late[stream] = reply
+            return False
+        begin, end = session.encoder.encode(_BEGIN), session.encoder.encode(_END)
+        answer = (
+            _frame(HEADERS, _END_HEADERS, stream, begin),
+            _frame(DATA, 0, stream, reply.data),
+            _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, end),
+            session.note_call(stream, size, len(reply.data)),
+        )
+        self._link.put(b"".join(answer))
+        self._link.budget.earn(3)
+        self._gate.pass_call(stream)
+        self.answered += 1
+        return True
+
+    def _asked(self, block: bytes) -> Prompt | None:
+        """The method that a header block asks for, if the block has come before and the
+        call can be answered there and then."""
+        decoder = self._decoder
+        assert isinstance(decoder, RememberingDecoder)  # without one there are no prompts
+        state = decoder.state
+        if state != self._known_at or len(self._routes) > MAX_ROUTES:
+            self._routes.clear()
+            self._known_at = state
+        elif block in self._routes:
+            return self._routes[block]
+        fields = decoder.remembered(block)
+        if fields is None:
+            return None
+        prompt = self._routes[block] = self._route(
+            [(n.decode("latin-1"), v.decode("latin-1")) for n, v in fields]
+        )
+        return prompt
+
+    def _route(self, headers: list[tuple[str, str]]) -> Prompt | None:
+        try:
+            check_request(headers)
+        except Malformed:
+            return None
+        fields = dict(headers)
+        # h2 compares the length of a request with this one.
+        if refusal(headers) is not None or "content-length" in fields:
+            return None
+        timeout = timeout_s(headers)
+        # What never waits is not overtaken by its deadline, unless that comes first.
+        return self._prompts.get(fields[":path"]) if timeout is None or timeout > 0 else None
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    size = len(payload)
+    return _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
