@@ -115,8 +115,9 @@ class Suspensions:
         """What is known of the backend; to be read only."""
         return self._records.get(backend_id) or Record()
 
-    def due(self, names: Iterable[str], *, now: float, eager: bool = False) -> str | None:
-        """Which of these suspended backends is to be probed now: the one that was due first."""
+    def due(self, names: Iterable[str], *, now: float, eager: bool) -> str | None:
+        """Which of these suspended backends is to be probed now: the one that was due first.
+        Where `eager`, the first wait's number of decisions is enough."""
         due = [name for name in names if self._records[name].wait.over(now, eager=eager)]
         return min(due, key=lambda name: (self._records[name].wait.probe_at, name), default=None)
 

@@ -89,6 +89,22 @@ def test_a_probability_below_a_half_suspends_on_ten_outcomes_and_not_on_nine() -
     assert suspended(clock)
 
 
+@pytest.mark.parametrize(
+    ("probability", "outcomes", "expected"),
+    [(0.499, 10, True), (0.5, 10, False), (0.499, 9, False), (0.0, 9, False), (0.0, 1000, True)],
+)
+def test_a_record_is_poor_below_a_half_and_from_ten_outcomes_on(
+    probability: float, outcomes: int, expected: bool
+) -> None:
+    """Whether the last of them succeeded or not."""
+    for success in (True, False):
+        subject = Suspensions()
+        subject.note_outcome(
+            "a", success=success, probability=probability, outcomes=outcomes, at=NOON, now=NOON
+        )
+        assert ("a" in subject.names) is expected
+
+
 def test_a_probability_above_a_half_does_not_suspend_however_many_outcomes_there_are() -> None:
     clock = two()
     for _ in range(50):
@@ -385,6 +401,7 @@ def test_a_success_from_before_the_failures_lifts_nothing() -> None:
     clock.now += 1.0
     clock.succeed("bad", happened_at=clock.now - 50.0)
     assert suspended(clock)
+    assert not clock.select().probe
 
 
 def test_a_success_told_late_breaks_the_run_where_it_belongs() -> None:
@@ -552,6 +569,17 @@ def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, b
     assert first.record("a").failures_at == whole.record("a").failures_at
     assert first.record("a").success_at == whole.record("a").success_at
     assert set(first.names) == set(whole.names)
+
+
+def test_a_failure_at_the_moment_of_another_server_s_success_counts_as_later() -> None:
+    first, second = Suspensions(), Suspensions()
+    for subject, success in ((first, True), (second, False)):
+        subject.note_outcome("a", success=success, probability=1.0, outcomes=1, at=NOON, now=NOON)
+    for mine, theirs in ((first, second), (second, first)):
+        merged = Suspensions()
+        for one in (mine, theirs):
+            merged.merge(one.snapshot())
+        assert merged.record("a").failures_at == [NOON]
 
 
 def test_two_servers_that_saw_a_part_of_the_run_suspend_when_they_hear_of_each_other() -> None:
