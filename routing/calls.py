@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from grpclib.const import Handler, Status
 from grpclib.encoding.base import CodecBase
@@ -27,6 +27,8 @@ from routing.reply import Prompt, Reply
 from routing.statuses import verdict
 
 log = logging.getLogger(__name__)
+
+_Work = Coroutine[Any, Any, Reply]
 
 MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
@@ -100,8 +102,9 @@ class Calls:
         self, servable: Servable, *, even_draining: bool = False, prompt: Collection[str] = ()
     ) -> Wrapped:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end:
-        health has something to say until then. `prompt` names unary methods that never
-        wait for anything: those may be answered there and then."""
+        health has something to say until then. `prompt` names unary methods that wait for
+        nothing, or for a moment in which nobody need cancel them: those may be answered
+        without a task."""
         mapping = {}
         prompts: dict[str, Prompt] = {}
         for path, handler in servable.__mapping__().items():
@@ -136,8 +139,7 @@ class Calls:
     async def _surround(self, method: Method, stream: Stream[Any, Any]) -> None:
         started = time.perf_counter()
         exchange = Exchange(stream, self._codec, self._max_message_bytes)
-        self._open += 1
-        self._idle.clear()
+        self._begin()
         status, message = Status.OK, ""
         try:
             if self._draining and not method.even_draining:
@@ -154,27 +156,62 @@ class Calls:
                 log.exception("call failed method=%s", method.path)
             await exchange.refuse(status, message)
         finally:
-            self._open -= 1
-            if not self._open:
-                self._idle.set()
+            self._end()
             self._note(method, status, started, lambda: exchange.peer)
 
-    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply:
-        """The same for a method that never waits, and a request that is all there."""
+    def _begin(self) -> None:
+        self._open += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._idle.set()
+
+    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply | asyncio.Future[Reply]:
+        """The same for a method that hardly waits, and a request that is all there."""
         started = time.perf_counter()
+        work = self._prompted(method, data)
+        come = _go_on(work)
+        if not isinstance(come, Reply):
+            return self._later(work, come, lambda reply: self._note(method, reply.status, started, peer))
+        self._note(method, come.status, started, peer)
+        return come
+
+    def _later(
+        self, work: _Work, waits_for: asyncio.Future[Any], note: Callable[[Reply], None]
+    ) -> asyncio.Future[Reply]:
+        """The reply, once that on which the work waits has come. Does what a task would do,
+        at a third of its cost."""
+        later: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._begin()
+
+        def go_on(_: asyncio.Future[Any]) -> None:
+            come = _go_on(work)
+            if not isinstance(come, Reply):
+                come.add_done_callback(go_on)
+                return
+            self._end()
+            note(come)
+            if not later.done():  # its connection may have gone meanwhile
+                later.set_result(come)
+
+        waits_for.add_done_callback(go_on)
+        return later
+
+    async def _prompted(self, method: Method, data: bytes) -> Reply:
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
             if len(data) > self._max_message_bytes:
                 raise too_large(len(data), self._max_message_bytes)
-            response = _result(method.function(self._codec.decode(data, method.request_type)))
-            reply = Reply(framed(self._codec.encode(response, method.reply_type)))
+            response = await method.function(self._codec.decode(data, method.request_type))
+            return Reply(framed(self._codec.encode(response, method.reply_type)))
         except Exception as error:
-            reply = Reply(b"", *verdict(error))
-            if reply.status is Status.INTERNAL:
+            status, message = verdict(error)
+            if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
-        self._note(method, reply.status, started, peer)
-        return reply
+            return Reply(b"", status, message)
 
     def _note(self, method: Method, status: Status, started: float, peer: Callable[[], str]) -> None:
         self._counts[method.path, status.name] += 1
@@ -212,14 +249,16 @@ class Calls:
         return self._last_sent[1]
 
 
-def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine that never waits returns."""
+def _go_on(work: _Work) -> Reply | asyncio.Future[Any]:
+    """Does as much of the work as can be done now: its reply, or what it waits for."""
     try:
-        coroutine.send(None)
+        come = work.send(None)
+        if isinstance(come, asyncio.Future):
+            return come
+        work.throw(RuntimeError("a method that may wait for a moment waits for its next turn"))
     except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise RuntimeError("a method that is said never to wait has waited")
+        return cast(Reply, done.value)
+    raise RuntimeError("a method goes on after its fault")
 
 
 def snake_case(name: str) -> str:

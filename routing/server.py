@@ -80,7 +80,7 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
-        calls.wrap(service, prompt=("SelectBackend",) if store.waits else ("SelectBackend", "RecordOutcome")),
+        calls.wrap(service, prompt=("SelectBackend", "RecordOutcome")),
         calls.wrap(health, even_draining=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),

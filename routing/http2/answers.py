@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
 from routing.http2.limits import Http2Limits
 from routing.http2.streams import CallStream
-from routing.reply import Reply
+from routing.reply import Reply, refused
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Answers(protocol.AbstractHandler):
     ) -> None:
         self.tasks: dict[protocol.Stream, asyncio.Task[None]] = {}
         self.watches: set[protocol.Stream] = set()
-        self.late: dict[int, Reply] = {}
+        self.late: dict[int, Reply | asyncio.Future[Reply]] = {}
         self._mapping = dict(mapping)
         self._codec = codec
         self._limits = limits
@@ -99,17 +99,16 @@ class Answers(protocol.AbstractHandler):
             said = _EXPIRED
         await self._refuse(stream, said)
 
-    async def _deliver(self, stream: CallStream, reply: Reply) -> None:
+    async def _deliver(self, stream: CallStream, late: Reply | asyncio.Future[Reply]) -> None:
         """Sends what a call came to that was answered at once, but whose answer had to wait."""
+        reply = late if isinstance(late, Reply) else await late
         headers = [(":status", "200"), ("content-type", "application/grpc+proto")]
         if reply.status is const.Status.OK:
             await stream.send_headers(headers)
             await stream.send_data(reply.data)
             await stream.send_headers([("grpc-status", "0")], end_stream=True)
         else:
-            headers += [("grpc-accept-encoding", "identity"), ("grpc-status", str(reply.status.value))]
-            headers.append(("grpc-message", encode_grpc_message(reply.message)))
-            await stream.send_headers(headers, end_stream=True)
+            await stream.send_headers(refused(reply), end_stream=True)
 
     async def _refuse(self, stream: CallStream, said: Refusal) -> None:
         headers = [

@@ -1,13 +1,17 @@
 """The short way of a call: answered as it is read, without a task and past h2.
 
 A call may take it if its header block has come before, its one message and its end are
-in the same bytes as its beginning, its method never waits, and the answer can go out
+in the same bytes as its beginning, its method hardly waits, and the answer can go out
 at once. Then nothing can happen between its beginning and its end, and all that h2
-would remember of it is told to `Session`. Anything else goes the long way, which is
-the same to the client; calls of both kinds take turns on one connection, in order.
+would remember of it is told to `Session`. Where its method waits for a moment, h2 is
+told that the call is over, and the window for its answer is set aside. Anything else
+goes the long way, which is the same to the client; calls of both kinds take turns on one
+connection, in order.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
 from typing import Final
 
@@ -18,7 +22,7 @@ from routing.http2.gate import DATA, HEADERS, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
 from routing.http2.limits import MAX_FRAME_BYTES
 from routing.http2.remembered import RememberingDecoder
-from routing.reply import Prompt, Reply
+from routing.reply import Prompt, Reply, refused
 
 MAX_ROUTES = 64
 """Header blocks whose call is known, to a connection. The decoder remembers fewer at a
@@ -27,6 +31,9 @@ time; those of earlier times are dropped with its next change, or here."""
 _FRAME: Final = Struct(">HBBBL")
 _FRAME_BYTES: Final = _FRAME.size
 _PREFIX_BYTES: Final = 5
+MOST_LATER_BYTES = 1_024
+"""Of the window, set aside for an answer that comes a little later. Ours have some 100."""
+
 _SHORTEST: Final = 2 * _FRAME_BYTES + _PREFIX_BYTES
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
@@ -37,17 +44,24 @@ _END: Final = (("grpc-status", "0"),)
 
 class Lane:
     """State: `room`, how many calls this read may still bring; `answered`, how many it has;
+    `waiting`, how many wait for their answer;
     the calls that known header blocks ask for, as long as the decoder's state is `_known_at`;
     and `late`, an answer that had to go the long way, until that has taken it.
     """
 
     __slots__ = (
         "_decoder", "_gate", "_known_at", "_link", "_peer", "_prompts", "_routes", "_session",
-        "answered", "late", "room",
+        "_when_answered", "answered", "late", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self, session: Session, link: Link, gate: Gate, prompts: Mapping[str, Prompt], peer: Callable[[], str]
+        self,
+        session: Session,
+        link: Link,
+        gate: Gate,
+        prompts: Mapping[str, Prompt],
+        peer: Callable[[], str],
+        when_answered: Callable[[], None],
     ) -> None:
         self._session = session
         self._link = link
@@ -55,18 +69,20 @@ class Lane:
         self._decoder = session.decoder
         self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
         self._peer = peer
+        self._when_answered = when_answered
         self._routes: dict[bytes, Prompt | None] = {}
         self._known_at: object = None
         self.room = 0
         self.answered = 0
-        self.late: dict[int, Reply] = {}
+        self.waiting = 0
+        self.late: dict[int, Reply | asyncio.Future[Reply]] = {}
 
     def __repr__(self) -> str:
-        return f"<Lane answered={self.answered} routes={len(self._routes)}>"
+        return f"<Lane answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
 
     def begin(self, room: int) -> None:
         """A read begins, in which so many calls may."""
-        self.room = room if self._prompts else 0
+        self.room = room - self.waiting if self._prompts else 0
         self.answered = 0
 
     def take(self, data: bytes, at: int) -> int:
@@ -116,7 +132,9 @@ class Lane:
         if prompt is None:
             return at
         self.room -= 1
-        return end if self._sent(stream, size, prompt(data[message_at:end], self._peer)) else at
+        reply = prompt(data[message_at:end], self._peer)
+        sent = self._sent if isinstance(reply, Reply) else self._promised
+        return end if sent(stream, size, reply) else at  # type: ignore[arg-type]  # just looked at
 
     def _sent(self, stream: int, size: int, reply: Reply) -> bool:
         """Sends an answer and notes the call as over, if that is possible at once."""
@@ -124,18 +142,46 @@ class Lane:
         if reply.status is not Status.OK or len(reply.data) > session.sendable_bytes:
             self.late[stream] = reply
             return False
-        begin, end = session.encoder.encode(_BEGIN), session.encoder.encode(_END)
-        answer = (
-            _frame(HEADERS, _END_HEADERS, stream, begin),
-            _frame(DATA, 0, stream, reply.data),
-            _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, end),
-            session.note_call(stream, size, len(reply.data)),
-        )
-        self._link.put(b"".join(answer))
+        self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
         self._link.budget.earn(3)
         self._gate.pass_call(stream)
         self.answered += 1
         return True
+
+    def _promised(self, stream: int, size: int, later: asyncio.Future[Reply]) -> bool:
+        """Notes the call as over but for its answer, if there is room for that."""
+        session = self._session
+        if session.sendable_bytes < MOST_LATER_BYTES:
+            self.late[stream] = later
+            return False
+        opened = session.note_call(stream, size, MOST_LATER_BYTES)
+        if opened:
+            self._link.put(opened)
+        self._gate.pass_call(stream)
+        self.waiting += 1
+        later.add_done_callback(partial(self._keep, stream))
+        return True
+
+    def _keep(self, stream: int, later: asyncio.Future[Reply]) -> None:
+        """Sends an answer that was waited for."""
+        reply = later.result()
+        assert len(reply.data) <= MOST_LATER_BYTES, "who waits has little to say"
+        session, link = self._session, self._link
+        self.waiting -= 1
+        session.outbound_flow_control_window += MOST_LATER_BYTES - len(reply.data)
+        if not link.is_closing():
+            link.flush()
+            link.put(self._frames(stream, reply))
+            link.budget.earn(3)
+        self._when_answered()
+
+    def _frames(self, stream: int, reply: Reply) -> bytes:
+        encode = self._session.encoder.encode
+        if reply.status is not Status.OK:
+            return _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(refused(reply)))
+        begin = _frame(HEADERS, _END_HEADERS, stream, encode(_BEGIN))
+        end = _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(_END))
+        return b"".join((begin, _frame(DATA, 0, stream, reply.data), end))
 
     def _asked(self, block: bytes) -> Prompt | None:
         """The method that a header block asks for, if the block has come before and the

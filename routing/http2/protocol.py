@@ -65,7 +65,9 @@ class Protocol(protocol.H2Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.connection = Link(self._session, self._transport, self._limits, budget)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
-        self._lane = Lane(self._session, self.connection, self._gate, self._listener.prompts, self._peer)
+        self._lane = Lane(
+            self._session, self.connection, self._gate, self._listener.prompts, self._peer, self._answered
+        )
         self.handler.late = self._lane.late
         self.connection.flush()
         if not self._listener.joined(self):
@@ -141,7 +143,7 @@ class Protocol(protocol.H2Protocol):
             self.end(ErrorCodes.SETTINGS_TIMEOUT, "no SETTINGS came")
         elif self._stuck(now):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "a frame or header block does not end")
-        elif not self.handler.tasks and now - self._busy_at > limits.idle_seconds:
+        elif not self._calls and now - self._busy_at > limits.idle_seconds:
             self.end(ErrorCodes.NO_ERROR, "idle")
         elif self.handler.tasks:
             self._cut_requests(now)
@@ -178,7 +180,12 @@ class Protocol(protocol.H2Protocol):
             self.connection.ping()
 
     def _admits(self) -> bool:
-        return len(self.handler.tasks) + self._lane.answered < self._limits.max_streams
+        return self._calls + self._lane.answered < self._limits.max_streams
+
+    @property
+    def _calls(self) -> int:
+        """Those that have begun and are not answered."""
+        return len(self.handler.tasks) + self._lane.waiting
 
     def _peer(self) -> str:
         """Who is calling, as host:port; empty where there is no such thing."""
@@ -188,7 +195,7 @@ class Protocol(protocol.H2Protocol):
     def _answered(self) -> None:
         """A call has ended: a client that said goodbye was waiting for its last one."""
         self._busy_at = self._clock()
-        if not self._over and self._gate.leaving and not self.handler.tasks:
+        if not self._over and self._gate.leaving and not self._calls:
             self.end(ErrorCodes.NO_ERROR, "goodbye")
 
 

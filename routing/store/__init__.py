@@ -23,10 +23,6 @@ log = logging.getLogger(__name__)
 class Store(Protocol):
     """Hears of every decision and outcome, after the router has."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether `reported` may have to wait before it answers."""
-
     def start(self) -> None:
         """Begins to write."""
 
@@ -42,8 +38,6 @@ class Store(Protocol):
 
 class Memory:
     """The store that keeps nothing: what the router knows ends with the process."""
-
-    waits = False
 
     def start(self) -> None:
         """Nothing to begin."""

@@ -101,11 +101,6 @@ class Journal:
         state = "failing" if self._failing else "working"
         return f"<Journal {self._file.path} {state} entry={self._number} waiting={len(self._rows)}>"
 
-    @property
-    def waits(self) -> bool:
-        """Whether outcomes are answered after their commit."""
-        return self._durability.ack
-
     def start(self) -> None:
         """Begins to write. Needs a running loop, which `close` must be called on."""
         self._writer = asyncio.create_task(self._write(), name="journal")
