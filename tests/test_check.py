@@ -41,7 +41,7 @@ async def examined(
 ) -> dict[str, Finding]:
     """The findings about a server in memory that has this service, after something was done to it."""
     assembly = assemble(load(), random=random.Random(0))
-    served = service(assembly.router, clock=time.time, version="0.1.0")
+    served = service(assembly.router, assembly.store, clock=time.time, version="0.1.0")
     rest = but(assembly) or assembly.servables[1:]
     async with ChannelFor([assembly.calls.wrap(served), *rest], codec=assembly.codec) as channel:
         return {finding.name: finding for finding in await findings_of(channel)}
