@@ -1,7 +1,9 @@
 """A connection from its first call to its last, and what it leaves: nothing."""
 
+import asyncio
 import gc
 import socket
+import time
 
 import grpclib.client
 import pytest
@@ -15,6 +17,7 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
+from routing.http2.protocol import Protocol
 from routing.http2.streams import CallStream
 
 LARGEST = 4 << 20
@@ -152,6 +155,18 @@ async def test_a_drain_lets_calls_finish_and_takes_no_new_connection() -> None:
         assert (said.error_code, said.last_stream_id) == (ErrorCodes.NO_ERROR, held)
 
 
+async def test_a_connection_that_was_on_its_way_when_the_drain_began_hears_of_it() -> None:
+    """Over TLS, its handshake may end only now."""
+    async with serving(linger_seconds=0.01) as server:
+        server.listener.drain()
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: Protocol(server.listener, time.monotonic), ours)
+        peer = Peer(*await asyncio.open_connection(sock=theirs))
+        assert (await peer.until(GoAwayFrame)).last_stream_id == 2**31 - 1
+        await peer.__aexit__(None, None, None)
+
+
 async def test_closing_ends_calls_that_do_not() -> None:
     async with serving(linger_seconds=0.01) as server:
         peer = await server.peer()
@@ -175,7 +190,7 @@ async def test_a_call_that_is_answered_before_its_request_ends_is_closed() -> No
     """Otherwise h2 would keep the stream for as long as the connection lives."""
     async with serving() as server:
         peer = await server.peer()
-        frame = peer.headers(path="/test.Test/Nothing")
+        frame = peer.headers(**{"content-type": "text/html"})
         peer.write(frame)
         assert await peer.reset(frame.stream_id) == ErrorCodes.NO_ERROR
         (connection,) = server.listener.connections

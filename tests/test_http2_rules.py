@@ -49,7 +49,10 @@ CONNECTION_ERRORS: dict[str, tuple[ErrorCodes, Callable[[Peer], list[Any]]]] = {
         lambda p: [raw(HEADERS, b"\xff\xff\xff\xff\xff\xff\xff", stream=1, flags=0x5)],
     ),
     "5.1 DATA on an idle stream": (PROTOCOL, lambda p: [raw(DATA, b"x", stream=7)]),
-    "5.1 RST_STREAM on an idle stream": (PROTOCOL, lambda p: [raw(RST_STREAM, b"\0\0\0\0", stream=7)]),
+    "5.1 RST_STREAM on an idle stream": (
+        PROTOCOL,
+        lambda p: [p.headers(), raw(RST_STREAM, b"\0\0\0\0", stream=7)],
+    ),
     "5.1 WINDOW_UPDATE on an idle stream": (PROTOCOL, lambda p: [WindowUpdateFrame(7, window_increment=1)]),
     "5.1.1 a client's stream with an even number": (
         PROTOCOL,

@@ -122,8 +122,8 @@ def as_served(headers: Headers, left_s: float | None) -> list[tuple[str, str]]:
     """The headers as grpclib's handler may see them.
 
     The timeout is what is left of it, counted from the call's arrival. Binary metadata
-    goes one value to a field, padded, since grpclib pads neither lists nor all lengths
-    right. The content type loses its parameters, which grpclib does not know.
+    goes one value to a field and without padding, since grpclib knows no lists and adds
+    padding itself. The content type loses its parameters, which grpclib does not know.
     """
     served: list[tuple[str, str]] = []
     for name, value in headers:
@@ -132,8 +132,7 @@ def as_served(headers: Headers, left_s: float | None) -> list[tuple[str, str]]:
         if name == "content-type":
             served.append((name, value.partition(";")[0].rstrip()))
         elif name.endswith("-bin"):
-            bare = (part.strip().rstrip("=") for part in value.split(","))
-            served += [(name, part + "=" * (-len(part) % 4)) for part in bare]
+            served += [(name, part.strip().rstrip("=")) for part in value.split(",")]
         else:
             served.append((name, value))
     if left_s is not None:
