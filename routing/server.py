@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TextIO
 
 from routing import __version__, logs
 from routing.calls import Calls, Wrapped
+from routing.clock import WatchedClock
 from routing.core.router import Router
 from routing.health import Health
 from routing.http2 import Http2Limits, Listener
@@ -63,7 +63,7 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
     """
     routing = settings.routing
     if clock is None:
-        clock = RequestClock() if routing.clock == "request" else time.time
+        clock = RequestClock() if routing.clock == "request" else WatchedClock()
     router = Router(
         settings.backends,
         random=random,
@@ -123,6 +123,7 @@ async def serve(
         assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
         assembly.store.start()
         listener = Listener(assembly.servables, assembly.codec, limits)
+        asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, context)
         log.info("server ready address=%s tls=%s backends=%d version=%s", *facts, __version__)
         await _drain(assembly, listener, await stopped, server.grace_period_seconds)

@@ -79,6 +79,7 @@ FLOORS = (
         (
             "logs",
             "tls",
+            "clock",
             "sockets",
             "calls",
             "service",

@@ -1,11 +1,13 @@
 """The connections of one server: taken, watched over, asked to leave, ended."""
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from grpclib import const
 from grpclib._typing import IServable
@@ -24,6 +26,17 @@ connections take about 1 ms."""
 
 BACKLOG = 1_024
 """Connections that the kernel may hold until we take them: a fleet that reconnects at once."""
+
+
+ACCEPTED_AT_ONCE = 16
+"""Connections taken in one turn of the loop. Also how often asyncio tries in vain, and
+complains, before it notices that there is no descriptor left: with the backlog's 1,024,
+this is what would fill the log."""
+
+STARVED_SECONDS = 5.0
+"""Without such a complaint for so long, it is over; asyncio tries again each second."""
+
+_STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
@@ -58,6 +71,8 @@ class Listener:
         self._draining = False
         self._servers: list[asyncio.Server] = []
         self._watch: asyncio.Task[None] | None = None
+        # When a connection could last not be taken, while that goes on.
+        self._starved_at: float | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -72,8 +87,9 @@ class Listener:
                 sock=one,
                 ssl=context,
                 ssl_handshake_timeout=self.limits.greeting_seconds if context else None,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,
             )
+            one.listen(BACKLOG)
             self._servers.append(server)
         self._watch = asyncio.create_task(self._watch_over(), name="connections")
 
@@ -100,6 +116,18 @@ class Listener:
             await asyncio.wait(calls)
         await self._empty.wait()
 
+    def note_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio can tell nobody else: as an exception handler of the loop, it says once
+        that connections must wait, where asyncio would for each try."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in _STARVED:
+            loop.default_exception_handler(context)
+            return
+        if self._starved_at is None:
+            why, connections = error.strerror, len(self.connections)
+            log.warning("connections must wait reason=%s connections=%d", why, connections)
+        self._starved_at = self._clock()
+
     def joined(self, connection: Protocol) -> bool:
         """A connection was made; whether there is room for it."""
         room = len(self.connections) < self.limits.max_connections
@@ -120,6 +148,9 @@ class Listener:
             await asyncio.sleep(CHECK_SECONDS)
             try:
                 now = self._clock()
+                if self._starved_at is not None and now - self._starved_at > STARVED_SECONDS:
+                    self._starved_at = None
+                    log.info("connections are taken again connections=%d", len(self.connections))
                 for connection in list(self.connections):
                     connection.check(now)
             except Exception:
