@@ -93,7 +93,9 @@ class Server:
         self.service = Service()
         self.calls = Calls(Raw())
         more: dict[str, Any] = {"clock": clock} if clock else {}
-        self.listener = Listener([self.calls.wrap(self.service, prompt=("Echo", "Length", "Many"))], Raw(), limits, **more)
+        self.listener = Listener(
+            [self.calls.wrap(self.service, prompt=("Echo", "Length", "Many"))], Raw(), limits, **more
+        )
         self.port = 0
         self._peers = contextlib.AsyncExitStack()
 

@@ -10,5 +10,3 @@ settings.load_profile("core")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="write the outputs of tests/scenarios anew")
-
-
