@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 from grpclib.const import Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.server import Stream
+from h2.exceptions import StreamClosedError
 
 from routing.errors import Draining
 from routing.exchange import Exchange, framed, too_large
@@ -150,6 +151,11 @@ class Calls:
             if status is not Status.UNAVAILABLE:
                 raise  # grpclib knows what to say, if there is anybody to say it to
             await exchange.refuse(status, message)
+        except StreamClosedError:
+            # The client has gone, or was cut off because it does not read: nobody would
+            # hear what we say, and it is no fault of ours.
+            status = Status.CANCELLED
+            exchange.abandon()
         except Exception as error:
             status, message = verdict(error)
             if status is Status.INTERNAL:

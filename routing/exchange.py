@@ -96,6 +96,10 @@ class Exchange:
         if self._http.closable:  # the client is still sending, and may stop
             self._http.reset_nowait()
 
+    def abandon(self) -> None:
+        """Ends the call of a client that cannot be told anything any more."""
+        self._stream._cancel_done = True
+
     def cancelled_by(self, *, draining: bool) -> Status:
         """What ended the call from outside: its deadline, the client's leaving, or our drain."""
         deadline, wrapper = self._stream.deadline, self._http.wrapper

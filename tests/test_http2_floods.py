@@ -1,6 +1,7 @@
 """What is too much ends its own connection, with a GOAWAY that says why, and costs nobody else."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -193,12 +194,16 @@ async def test_answers_wait_for_a_window_and_arrive_whole() -> None:
         assert said == message(b"x" * 100_000)
 
 
-async def test_an_answer_that_nobody_takes_is_given_up() -> None:
+async def test_an_answer_that_nobody_takes_is_given_up_and_is_no_fault_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with serving(stall_seconds=0.01) as server:
         peer = await server.peer(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
         assert await peer.reset(peer.call(b"1000", path="/test.Test/Many")) == ErrorCodes.ENHANCE_YOUR_CALM
         assert await peer.alive()
         await server.until(lambda: not server.calls.open and not server.streams)
+        assert server.calls.counts == {("/test.Test/Many", "CANCELLED"): 1}
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_answers_that_nobody_takes_are_kept_up_to_a_limit() -> None:
