@@ -68,12 +68,14 @@ async def test_a_flood_ends_its_own_connection_and_costs_nobody_else(name: str) 
         await server.until(lambda: len(server.listener.connections) == 1 and server.service.holding == 0)
 
 
-async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes() -> None:
-    """Each call here comes with four frames that are no calls; its answer earns three back."""
+@pytest.mark.parametrize("method", ["Echo", "Hold"])
+async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes(method: str) -> None:
+    """Each call comes with two frames that are no calls; its answer, short way or long, earns three."""
     async with serving(burst=20, refill_per_s=1e-9) as server:
+        server.service.release.set()
         peer = await server.peer()
         for _ in range(200):
-            stream = peer.call()
+            stream = peer.call(path=f"/test.Test/{method}")
             peer.write(WindowUpdateFrame(0, window_increment=10), PingFrame(0, opaque_data=b"12345678"))
             assert (await peer.status(stream))[0] == 0
 
