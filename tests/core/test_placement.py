@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from makers import NOON
 
 from routing.core.model import Location, Operation, Outcome, Query
-from routing.core.placement import MAX_HOLDERS, PENDING_S, Pending, Placement, Queues
+from routing.core.placement import (
+    MAX_HASHES,
+    MAX_HOLDERS,
+    MAX_PENDING,
+    PENDING_S,
+    Pending,
+    Placement,
+    Queues,
+)
 
 HERE = Location(1.0, 2.0, "eu")
 
@@ -211,6 +220,23 @@ def test_what_is_never_reported_fades_after_three_times_its_expected_time(
     assert placement.inflight("a") == 0
 
 
+def test_sweeping_what_was_forgotten_keeps_the_rest_fading_in_time() -> None:
+    """Expected times of every length, of which most decisions were reported long before."""
+    dice = Random(0)
+    placement = Placement()
+    lasting_s = [dice.randrange(30, 3600) for _ in range(1500)]
+    kept = set(dice.sample(range(1500), 200))
+    for number, seconds in enumerate(lasting_s):
+        decide(placement, content_hash=f"h{number}", expected_ms=1000.0 * seconds / 3.0)
+    for number in set(range(1500)) - kept:
+        tell(placement, content_hash=f"h{number}")
+    assert len(placement._fading) == 1500
+    for seconds in range(0, 3600, 20):
+        placement.advance(NOON + seconds)
+        assert len(placement._fading) <= 200
+        assert placement.inflight("a") == sum(lasting_s[number] > seconds + 1e-6 for number in kept)
+
+
 def test_what_has_faded_still_finds_its_outcome() -> None:
     placement = Placement()
     decide(placement, request_id="r")
@@ -236,6 +262,10 @@ def test_of_too_many_holders_the_one_not_seen_for_longest_is_forgotten() -> None
     for number in range(MAX_HOLDERS + 3):
         placement.note_holder("h", f"b{number:02}", at=float(number))
     assert sorted(placement.holders("h")) == [f"b{number:02}" for number in range(3, MAX_HOLDERS + 3)]
+
+
+def test_the_limits_are_those_that_are_documented() -> None:
+    assert (PENDING_S, MAX_HOLDERS, MAX_HASHES, MAX_PENDING) == (3600.0, 32, 100_000, 100_000)
 
 
 def test_of_too_many_hashes_the_one_touched_longest_ago_is_forgotten() -> None:

@@ -115,5 +115,14 @@ def test_no_more_than_five_minutes_are_kept_however_long_it_runs() -> None:
     assert len(kept["decisions"]) == len(kept["outcomes"]) == SPAN_S // WIDTH_S + 1
 
 
+def test_snapshots_of_every_age_leave_no_more_than_five_minutes() -> None:
+    recent = Recent()
+    for step in range(100):
+        at = NOON + step * 7919 % 5000
+        recent.merge(recent_of([(at, "a", True)], [at]).snapshot())
+    kept = recent.snapshot()
+    assert max(len(kept["decisions"]), len(kept["outcomes"])) <= SPAN_S // WIDTH_S + 1
+
+
 def test_it_shows_how_much_it_holds() -> None:
     assert repr(recent_of([(NOON, "a", True)], [NOON, NOON])) == "Recent(slots=1, decisions=2)"
