@@ -21,8 +21,10 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-LARGEST = 4 << 20
+from routing.http2.gate import PING
+from routing.http2.protocol import SLICE_BYTES
 
+LARGEST = 4 << 20
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -78,6 +80,34 @@ async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes(meth
             stream = peer.call(path=f"/test.Test/{method}")
             peer.write(WindowUpdateFrame(0, window_increment=10), PingFrame(0, opaque_data=b"12345678"))
             assert (await peer.status(stream))[0] == 0
+
+
+async def test_what_is_paid_for_waits_so_that_others_have_their_turn() -> None:
+    async with serving(turn=10, pause_seconds=3600.0, linger_seconds=0.01) as server, abused(server) as peer:
+        ping = raw(PING, b"12345678")
+        peer.write(ping * 900)
+        connection = await server.connection_where(lambda one: not one._transport.is_reading())
+        assert 10 <= connection.connection.budget.spent <= 10 + SLICE_BYTES // len(ping) + 1
+
+
+async def test_what_had_to_wait_is_read_in_order() -> None:
+    async with serving(turn=1, pause_seconds=0.0) as server:
+        peer = await server.peer()
+        pings = [b"%08d" % number for number in range(300)]
+        peer.write(*(raw(PING, ping) for ping in pings))
+        first = await peer.until(PingFrame)
+        stream = peer.call(b"last")
+        assert (await peer.status(stream))[0] == 0
+        assert [one.opaque_data for one in (first, *peer.frames) if isinstance(one, PingFrame)] == pings
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing() -> None:
+    async with serving(turn=1, pause_seconds=0.01) as server:
+        peer = await server.peer()
+        peer.write(raw(PING, b"12345678") * 1000)
+        await server.connection_where(lambda one: not one._transport.is_reading())
+        peer.writer.transport.abort()
+        await server.until(lambda: not server.listener.connections)
 
 
 async def test_a_stream_past_the_limit_is_refused_and_the_others_live() -> None:

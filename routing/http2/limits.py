@@ -38,6 +38,14 @@ class Http2Limits:
     burst is less than 0.2 s of everybody's time; a client that gives up on all its calls
     at once needs 256, one that also opens all windows as many more."""
 
+    turn: int = 64
+    """How much of the burst in one turn of the event loop: about 15 ms of everybody's time.
+    What is left of a read waits for `pause_seconds`, so that abuse on many connections does
+    not add up to a wait that others feel; only those who pay for frames ever wait."""
+
+    pause_seconds: float = 0.02
+    """For that. A client that gives up on 256 calls at once waits 80 ms in all."""
+
     refill_per_s: float = 100.0
     """How fast the burst comes back, besides one for each frame of an answer. Keepalive
     takes less than 1 a second; at 100, abuse takes 1.5 % of a core for as long as it likes."""
@@ -91,10 +99,11 @@ class Http2Limits:
 class Budget:
     """Tokens that frames cost and answers earn: a bucket that refills with time.
 
-    Whoever only costs runs dry; whoever gets answers for it does not.
+    Whoever only costs runs dry; whoever gets answers for it does not. `spent` is all
+    that was ever spent.
     """
 
-    __slots__ = ("_at", "_burst", "_clock", "_refill_per_s", "_tokens")
+    __slots__ = ("_at", "_burst", "_clock", "_refill_per_s", "_tokens", "spent")
 
     def __init__(self, limits: Http2Limits, clock: Callable[[], float]) -> None:
         self._burst = float(limits.burst)
@@ -102,6 +111,7 @@ class Budget:
         self._clock = clock
         self._tokens = self._burst
         self._at = clock()
+        self.spent = 0
 
     def __repr__(self) -> str:
         return f"<Budget {self._tokens:.0f} of {self._burst:.0f}>"
@@ -116,6 +126,7 @@ class Budget:
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._refill_per_s)
         self._at = now
+        self.spent += 1
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
