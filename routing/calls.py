@@ -11,11 +11,11 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from grpclib.const import Handler, Status
 from grpclib.encoding.base import CodecBase
@@ -24,12 +24,10 @@ from h2.exceptions import StreamClosedError
 
 from routing.errors import Draining
 from routing.exchange import Exchange, framed, too_large
-from routing.reply import Prompt, Reply
+from routing.reply import Later, Prompt, Reply, advance
 from routing.statuses import verdict
 
 log = logging.getLogger(__name__)
-
-_Work = Coroutine[Any, Any, Reply]
 
 MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
@@ -174,36 +172,20 @@ class Calls:
         if not self._open:
             self._idle.set()
 
-    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply | asyncio.Future[Reply]:
+    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply | Later:
         """The same for a method that hardly waits, and a request that is all there."""
         started = time.perf_counter()
         work = self._prompted(method, data)
-        come = _go_on(work)
-        if not isinstance(come, Reply):
-            return self._later(work, come, lambda reply: self._note(method, reply.status, started, peer))
-        self._note(method, come.status, started, peer)
-        return come
-
-    def _later(
-        self, work: _Work, waits_for: asyncio.Future[Any], note: Callable[[Reply], None]
-    ) -> asyncio.Future[Reply]:
-        """The reply, once that on which the work waits has come. Does what a task would do,
-        at a third of its cost."""
-        later: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        come = advance(work)
+        if isinstance(come, Reply):
+            self._note(method, come.status, started, peer)
+            return come
         self._begin()
+        return Later(work, come, partial(self._came_later, method, started, peer))
 
-        def go_on(_: asyncio.Future[Any]) -> None:
-            come = _go_on(work)
-            if not isinstance(come, Reply):
-                come.add_done_callback(go_on)
-                return
-            self._end()
-            note(come)
-            if not later.done():  # its connection may have gone meanwhile
-                later.set_result(come)
-
-        waits_for.add_done_callback(go_on)
-        return later
+    def _came_later(self, method: Method, started: float, peer: Callable[[], str], reply: Reply) -> None:
+        self._end()
+        self._note(method, reply.status, started, peer)
 
     async def _prompted(self, method: Method, data: bytes) -> Reply:
         try:
@@ -253,18 +235,6 @@ class Calls:
         if response is not self._last_sent[0]:
             self._last_sent = response, exchange.encode(response, method.reply_type)
         return self._last_sent[1]
-
-
-def _go_on(work: _Work) -> Reply | asyncio.Future[Any]:
-    """Does as much of the work as can be done now: its reply, or what it waits for."""
-    try:
-        come = work.send(None)
-        if isinstance(come, asyncio.Future):
-            return come
-        work.throw(RuntimeError("a method that may wait for a moment waits for its next turn"))
-    except StopIteration as done:
-        return cast(Reply, done.value)
-    raise RuntimeError("a method goes on after its fault")
 
 
 def snake_case(name: str) -> str:

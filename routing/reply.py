@@ -1,9 +1,9 @@
 """Calls that are answered there and then, or after a moment's wait, without a task."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from grpclib.const import Status
 from grpclib.metadata import encode_grpc_message
@@ -29,7 +29,55 @@ def refused(reply: Reply) -> list[tuple[str, str]]:
     ]
 
 
-Prompt = Callable[[bytes, Callable[[], str]], Reply | asyncio.Future[Reply]]
+Work = Coroutine[Any, Any, Reply]
+
+
+def advance(work: Work) -> Reply | asyncio.Future[Any]:
+    """Does as much of the work as can be done now: its reply, or what it waits for."""
+    try:
+        come = work.send(None)
+        if isinstance(come, asyncio.Future):
+            return come
+        work.throw(RuntimeError("a method that may wait for a moment waits for its next turn"))
+    except StopIteration as done:
+        return cast(Reply, done.value)
+    raise RuntimeError("a method goes on after its fault")
+
+
+class Later:
+    """A reply that is still to come, and the work that waits for something first.
+
+    Does what a task would do, at a third of its cost: whoever wants the reply is told on
+    the spot, and there is no way to cancel. `ended` hears of the reply first.
+    """
+
+    __slots__ = ("_ended", "_reply", "_tell", "_work")
+
+    def __init__(self, work: Work, waits_for: asyncio.Future[Any], ended: Callable[[Reply], None]) -> None:
+        self._work = work
+        self._ended = ended
+        self._reply: Reply | None = None
+        self._tell: Callable[[Reply], None] | None = None
+        waits_for.add_done_callback(self._go_on)
+
+    def then(self, tell: Callable[[Reply], None]) -> None:
+        """Tells the one who wants the reply, now or when it comes."""
+        self._tell = tell
+        if self._reply is not None:
+            tell(self._reply)
+
+    def _go_on(self, _: asyncio.Future[Any]) -> None:
+        come = advance(self._work)
+        if not isinstance(come, Reply):
+            come.add_done_callback(self._go_on)
+            return
+        self._reply = come
+        self._ended(come)
+        if self._tell is not None:
+            self._tell(come)
+
+
+Prompt = Callable[[bytes, Callable[[], str]], Reply | Later]
 """Answers the bytes of one message, given without their prefix, now or a little later. Is told
 who asks, as a function, since finding that out costs more than it is mostly used for."""
 

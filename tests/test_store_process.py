@@ -1,11 +1,13 @@
-"""What is known survives the process: killed, out of disk, out of files, out of room."""
+"""What survives the process, and what the process survives: kill -9, no disk, files, room or output."""
 
 import asyncio
 import contextlib
 import resource
+import shlex
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -279,6 +281,25 @@ def test_without_free_descriptors_it_goes_on_and_says_so_once(start_server: Star
             assert another.select().backend_id
     assert server.stop() == 0
     assert len([line for line in server.lines if " INFO " not in line]) == 1
+
+
+@pytest.mark.parametrize("redirected", [">/dev/full 2>&1", ">&- 2>&-", "2> >(exec 2>&-; head -n 1 >&-)"])
+def test_it_goes_on_when_its_output_is_full_or_closed(redirected: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    serve = shlex.join([*server_process.command(), "serve", *where, "--log-level", "DEBUG"])
+    started = ["bash", "-c", f"exec {serve} {redirected}"]
+    with subprocess.Popen(started, env=server_process.process_environment()) as process:
+        try:
+            with RoutingClient(f"127.0.0.1:{port}", timeout_seconds=PATIENCE_S, retries=50) as client:
+                for _ in range(100):
+                    assert client.record("s3", True).recorded
+                assert client.insights().backend_usage_stats["s3"].outcome_count == 100
+            process.terminate()
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
 
 
 def test_600_mb_of_address_space_are_enough(

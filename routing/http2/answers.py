@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
 from routing.http2.limits import Http2Limits
 from routing.http2.streams import CallStream
-from routing.reply import Reply, refused
+from routing.reply import Later, Reply, refused
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Answers(protocol.AbstractHandler):
     ) -> None:
         self.tasks: dict[protocol.Stream, asyncio.Task[None]] = {}
         self.watches: set[protocol.Stream] = set()
-        self.late: dict[int, Reply | asyncio.Future[Reply]] = {}
+        self.late: dict[int, Reply | Later] = {}
         self._mapping = dict(mapping)
         self._codec = codec
         self._limits = limits
@@ -99,9 +99,9 @@ class Answers(protocol.AbstractHandler):
             said = _EXPIRED
         await self._refuse(stream, said)
 
-    async def _deliver(self, stream: CallStream, late: Reply | asyncio.Future[Reply]) -> None:
+    async def _deliver(self, stream: CallStream, late: Reply | Later) -> None:
         """Sends what a call came to that was answered at once, but whose answer had to wait."""
-        reply = late if isinstance(late, Reply) else await late
+        reply = late if isinstance(late, Reply) else await _come(late)
         headers = [(":status", "200"), ("content-type", "application/grpc+proto")]
         if reply.status is const.Status.OK:
             await stream.send_headers(headers)
@@ -131,3 +131,10 @@ class Answers(protocol.AbstractHandler):
             code = ErrorCodes.INTERNAL_ERROR
         if stream.closable:
             stream.reset_nowait(code)
+
+
+async def _come(later: Later) -> Reply:
+    """The reply, once it is there."""
+    come: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    later.then(lambda reply: None if come.done() else come.set_result(reply))
+    return await come

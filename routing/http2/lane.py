@@ -9,7 +9,6 @@ goes the long way, which is the same to the client; calls of both kinds take tur
 connection, in order.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from struct import Struct
@@ -22,7 +21,7 @@ from routing.http2.gate import DATA, HEADERS, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
 from routing.http2.limits import MAX_FRAME_BYTES
 from routing.http2.remembered import RememberingDecoder
-from routing.reply import Prompt, Reply, refused
+from routing.reply import Later, Prompt, Reply, refused
 
 MAX_ROUTES = 64
 """Header blocks whose call is known, to a connection. The decoder remembers fewer at a
@@ -31,8 +30,9 @@ time; those of earlier times are dropped with its next change, or here."""
 _FRAME: Final = Struct(">HBBBL")
 _FRAME_BYTES: Final = _FRAME.size
 _PREFIX_BYTES: Final = 5
-MOST_LATER_BYTES = 1_024
-"""Of the window, set aside for an answer that comes a little later. Ours have some 100."""
+MOST_LATER_BYTES = 256
+"""Of the window, set aside for an answer that comes a little later. Ours have at most 150;
+with more, 64 calls on one connection would not fit into the window that it begins with."""
 
 _SHORTEST: Final = 2 * _FRAME_BYTES + _PREFIX_BYTES
 _END_STREAM: Final = 0x1
@@ -75,7 +75,7 @@ class Lane:
         self.room = 0
         self.answered = 0
         self.waiting = 0
-        self.late: dict[int, Reply | asyncio.Future[Reply]] = {}
+        self.late: dict[int, Reply | Later] = {}
 
     def __repr__(self) -> str:
         return f"<Lane answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
@@ -148,7 +148,7 @@ class Lane:
         self.answered += 1
         return True
 
-    def _promised(self, stream: int, size: int, later: asyncio.Future[Reply]) -> bool:
+    def _promised(self, stream: int, size: int, later: Later) -> bool:
         """Notes the call as over but for its answer, if there is room for that."""
         session = self._session
         if session.sendable_bytes < MOST_LATER_BYTES:
@@ -159,12 +159,11 @@ class Lane:
             self._link.put(opened)
         self._gate.pass_call(stream)
         self.waiting += 1
-        later.add_done_callback(partial(self._keep, stream))
+        later.then(partial(self._keep, stream))
         return True
 
-    def _keep(self, stream: int, later: asyncio.Future[Reply]) -> None:
+    def _keep(self, stream: int, reply: Reply) -> None:
         """Sends an answer that was waited for."""
-        reply = later.result()
         assert len(reply.data) <= MOST_LATER_BYTES, "who waits has little to say"
         session, link = self._session, self._link
         self.waiting -= 1

@@ -156,9 +156,10 @@ class Journal:
         """The task that writes, until `close` and then what is left."""
         while not self._closing or (self._rows and not self._failing):
             await self._gathered.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S if self._failing else self._durability.interval_s):
-                    await self._urgent.wait()
+            if not self._urgent.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_S if self._failing else self._durability.interval_s):
+                        await self._urgent.wait()
             self._gathered.clear()
             self._urgent.clear()
             try:
@@ -175,15 +176,17 @@ class Journal:
         if not rows:
             return
         waiting, self._waiting = self._waiting, []
-        writing = asyncio.ensure_future(_in_thread(self._append, self._number, rows))
+        why = f"{self._file.path}: a commit takes longer than {STALL_S:g} seconds"
+        stalled = asyncio.get_running_loop().call_later(STALL_S, self._fail, why, waiting)
         try:
-            await asyncio.wait([writing], timeout=STALL_S)
-            if not writing.done():
-                self._fail(f"{self._file.path}: a commit takes longer than {STALL_S:g} seconds", waiting)
-            size_bytes = await writing
+            if self._failing:
+                await _in_thread(self._file.reopen)
+            size_bytes = await _in_thread(self._file.append, self._number, rows)
         except BaseException:
             _answer(waiting, False)
             raise
+        finally:
+            stalled.cancel()
         del self._rows[: len(rows)]
         self._number += 1
         self._journal_bytes += size_bytes
@@ -199,11 +202,6 @@ class Journal:
             self._rows.insert(0, discovered(one.id for one in backends[self._known :]))
             self._known = len(backends)
         return tuple(self._rows)
-
-    def _append(self, number: int, rows: tuple[Row, ...]) -> int:
-        if self._failing:
-            self._file.reopen()
-        return self._file.append(number, rows)
 
     def _fail(self, reason: str, waiting: list[asyncio.Future[bool]] | None = None) -> None:
         """Nobody waits any more. Said once, until it works again."""
