@@ -326,7 +326,7 @@ async def test_a_journal_that_has_grown_is_compacted_once_at_a_time(monkeypatch:
         nonlocal begun
         begun += 1
         await end.wait()
-        return 100
+        return 200
 
     async with desk(compact=compact) as one:
         for _ in range(6):
@@ -335,7 +335,7 @@ async def test_a_journal_that_has_grown_is_compacted_once_at_a_time(monkeypatch:
         end.set()
         await until(lambda: one.journal._compaction is None)
         await one.report()
-        assert begun == 1  # 300 of 700 bytes went; the limit is now four snapshots, 400
+        assert begun == 1  # 300 of 700 bytes went; the limit is now two snapshots, 400
         await one.report()
         await until(lambda: begun == 2)
 
@@ -378,8 +378,18 @@ async def test_closing_ends_a_compaction(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_large_snapshot_lets_the_journal_grow() -> None:
-    assert compaction_due(0) == compaction_due(1 << 20) == 32 << 20
-    assert compaction_due(100 << 20) == 400 << 20
+    assert compaction_due(0) == compaction_due(1 << 20) == 8 << 20
+    assert compaction_due(100 << 20) == 200 << 20
+
+
+def test_the_page_tells_the_limits() -> None:
+    page = " ".join((Path(__file__).parent.parent / "docs" / "persistence.md").read_text().split())
+    assert f"up to {journal.MOST_KEPT:,} events are kept" in page
+    assert f"exceeds {journal.COMPACT_BYTES >> 20} MiB" in page
+    assert (journal.SNAPSHOTS_PER_JOURNAL, journal.STALL_S, journal.RETRY_S) == (2, 5.0, 1.0)
+    assert "twice the packed snapshot" in page
+    assert "takes longer than five seconds" in page
+    assert "tried every second" in page
 
 
 def test_a_journal_says_how_it_does() -> None:

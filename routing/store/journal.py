@@ -40,10 +40,10 @@ that another writer may take."""
 RETRY_S = 1.0
 """Between two tries to write while the file cannot be written."""
 
-COMPACT_BYTES = 32 << 20
-"""Of journal: some 200,000 events, which a restart replays in a few seconds."""
+COMPACT_BYTES = 8 << 20
+"""Of journal: some 65,000 events, which a restart replays in a few seconds."""
 
-SNAPSHOTS_PER_JOURNAL = 4
+SNAPSHOTS_PER_JOURNAL = 2
 """Where the snapshot is large, the journal may grow to so many times its size before the
 next one: writing snapshots must not become the main work."""
 
