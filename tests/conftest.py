@@ -26,4 +26,6 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing that a client does is worth a warning, least of all a traceback."""
     caplog.set_level(logging.INFO)
     yield
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [
+        record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING
+    ] == []

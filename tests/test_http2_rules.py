@@ -102,6 +102,17 @@ async def test_a_connection_error_is_named_and_ends_the_connection(name: str) ->
         assert (await peer.goodbye()).error_code == code
 
 
+async def test_a_call_that_its_connection_takes_along_says_nothing() -> None:
+    """grpclib wants to send a status for it, which h2 refuses by then."""
+    async with serving(linger_seconds=0.01) as server:
+        peer = await server.peer()
+        peer.write(peer.headers())
+        await server.until(lambda: server.calls.open == 1)
+        peer.write(raw(DATA, b"x", stream=7))
+        assert (await peer.goodbye()).error_code == PROTOCOL
+        await server.until(lambda: not server.calls.open)
+
+
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" * 5])
 async def test_another_protocol_is_not_spoken_to_for_long(first: bytes) -> None:
     async with serving(linger_seconds=0.01) as server:

@@ -38,6 +38,9 @@ _SHORTEST: Final = 2 * _FRAME_BYTES + _PREFIX_BYTES
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
 
+_Route = tuple[Prompt | None, int | None]
+_NOWHERE: Final[_Route] = (None, None)
+
 _BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _END: Final = (("grpc-status", "0"),)
 
@@ -70,7 +73,7 @@ class Lane:
         self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
         self._peer = peer
         self._when_answered = when_answered
-        self._routes: dict[bytes, Prompt | None] = {}
+        self._routes: dict[bytes, _Route] = {}
         self._known_at: object = None
         self.room = 0
         self.answered = 0
@@ -128,8 +131,8 @@ class Lane:
             return at
         if not self._session.may_open(stream, size):
             return at
-        prompt = self._asked(data[at + _FRAME_BYTES : body_at])
-        if prompt is None:
+        prompt, length = self._asked(data[at + _FRAME_BYTES : body_at])
+        if prompt is None or length not in (None, size):
             return at
         self.room -= 1
         reply = prompt(data[message_at:end], self._peer)
@@ -182,9 +185,9 @@ class Lane:
         end = _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(_END))
         return b"".join((begin, _frame(DATA, 0, stream, reply.data), end))
 
-    def _asked(self, block: bytes) -> Prompt | None:
+    def _asked(self, block: bytes) -> _Route:
         """The method that a header block asks for, if the block has come before and the
-        call can be answered there and then."""
+        call can be answered there and then; and the length that it says the request has."""
         decoder = self._decoder
         assert isinstance(decoder, RememberingDecoder)  # without one there are no prompts
         state = decoder.state
@@ -195,24 +198,24 @@ class Lane:
             return self._routes[block]
         fields = decoder.remembered(block)
         if fields is None:
-            return None
-        prompt = self._routes[block] = self._route(
+            return _NOWHERE
+        route = self._routes[block] = self._route(
             [(n.decode("latin-1"), v.decode("latin-1")) for n, v in fields]
         )
-        return prompt
+        return route
 
-    def _route(self, headers: list[tuple[str, str]]) -> Prompt | None:
+    def _route(self, headers: list[tuple[str, str]]) -> _Route:
         try:
             check_request(headers)
         except Malformed:
-            return None
-        fields = dict(headers)
-        # h2 compares the length of a request with this one.
-        if refusal(headers) is not None or "content-length" in fields:
-            return None
+            return _NOWHERE
+        lengths = [value for name, value in headers if name == "content-length"]
+        if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
+            return _NOWHERE
         timeout = timeout_s(headers)
-        # What never waits is not overtaken by its deadline, unless that comes first.
-        return self._prompts.get(fields[":path"]) if timeout is None or timeout > 0 else None
+        if timeout == 0:  # else what never waits is not overtaken by its deadline
+            return _NOWHERE
+        return self._prompts.get(dict(headers)[":path"]), int(lengths[0]) if lengths else None
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

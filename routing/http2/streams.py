@@ -167,9 +167,12 @@ class CallStream(protocol.Stream):
 
     async def _writable(self, unsent_bytes: int) -> None:
         """Waits while the socket takes no more. All who wait are woken at once, and the
-        first may fill it again: hence the loop."""
+        first may fill it again: hence the loop. On a connection that has ended, h2 refuses
+        everything; to whoever answers there, the stream is closed."""
         while not self.connection.write_ready.is_set():
             await self._patiently(self.connection.write_ready, unsent_bytes)
+        if self.connection.is_closing():
+            raise StreamClosedError(self.id)
 
     async def _patiently(self, event: asyncio.Event, unsent_bytes: int) -> None:
         """Waits for the client to read on. Gives the call up when that takes too long, or
