@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from routing.core.factors import FACTORS
-from routing.core.learning import Learning, context_of
+from routing.core.learning import DRAWN_SHARE, Learning, context_of
 from routing.core.model import (
     Backend,
     Candidate,
@@ -259,13 +259,14 @@ class Router:
         context = context_of(query.location, query.content_type)
         size_bytes = query.assumed_bytes
         draws = STRATEGIES[query.strategy].draws
+        every = draws and self._random.random() < DRAWN_SHARE
         learning, inflight = self._learning, self._placement.inflight
         candidates = []
         if draws:
             backends = sorted(backends, key=lambda backend: backend.id)
         distances = self._registry.distances_km(query.location, backends)
         for backend, distance_km in zip(backends, distances, strict=True):
-            if draws:
+            if every or (draws and not learning.outcomes(backend.id)):
                 estimate = learning.draw(
                     backend, context, size_bytes, distance_km, now=now, random=self._random
                 )
@@ -310,7 +311,7 @@ class Router:
         self._suspensions.note_outcome(
             backend.id,
             success=outcome.success,
-            probability=self._learning.success_probability(backend, now=now),
+            probability=self._learning.usual_success(backend, now=now),
             outcomes=self._learning.outcomes(backend.id),
             at=at,
             now=now,

@@ -1,141 +1,407 @@
-"""What outcomes teach: corrections of the profile, shrunk, fading, and sums that add."""
-
-from math import exp
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import NOON
 
-from routing.core.geography import ROUND_TRIP_MS_PER_KM
-from routing.core.learning import (
-    MAX_CONTEXTS,
-    RESIDUAL_LIMIT,
-    SPEED_HALF_LIFE_S,
-    SUCCESS_HALF_LIFE_S,
-    Learning,
-    Sums,
-    context_of,
-    profile_ms,
-)
+from routing.core.conditions import LATEST
+from routing.core.effects import OWN
+from routing.core.learning import LEAST_RATE, Learning, context_of, promise
 from routing.core.model import Backend, Location
+from routing.core.past import PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S
 
-NOON = 1_700_000_000.0
-BACKEND = Backend(id="a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
-MIB = 1 << 20
+BACKEND = Backend("a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
+"""10,000 bytes a millisecond."""
 
-
-def note(learning: Learning, success: bool = True, duration_ms: int | None = None, **but: object) -> None:
-    facts = {"context": (), "size_bytes": MIB, "distance_km": None, "at": NOON, **but}
-    context = facts.pop("context")
-    learning.note(BACKEND, context, success=success, duration_ms=duration_ms, **facts)  # type: ignore[arg-type]
+HERE = context_of(Location(48.1, 11.6), "image/png")
+THERE = context_of(Location(-33.9, 151.2), "image/png")
 
 
-def expected_ms(learning: Learning, context: tuple[str, ...] = (), now: float = NOON) -> float:
-    return learning.estimate(BACKEND, context, MIB, None, now=now).expected_ms
+class Lesson:
+    """A learner with a clock: one outcome a minute."""
+
+    def __init__(self, backend: Backend = BACKEND) -> None:
+        self.learning = Learning()
+        self.backend = backend
+        self.now = NOON
+
+    def note(self, success: bool = True, duration_ms: int | None = 200, **fields: Any) -> None:
+        self.now += 60.0
+        said = {"context": HERE, "size_bytes": 1_000_000, "distance_km": None, "at": self.now, **fields}
+        self.learning.note(
+            self.backend, said.pop("context"), success=success, duration_ms=duration_ms, **said
+        )
+
+    def expected_ms(
+        self, size_bytes: int = 1_000_000, context: tuple[str, ...] = HERE, after: float = 0.0
+    ) -> float:
+        return self.learning.estimate(
+            self.backend, context, size_bytes, None, now=self.now + after
+        ).expected_ms
+
+    def success(self, after: float = 0.0) -> float:
+        return self.learning.success_probability(self.backend, now=self.now + after)
+
+    def draws(self, count: int = 300, after: float = 0.0) -> list[tuple[float, float]]:
+        dice = Random(0)
+        now = self.now + after
+        drawn = [
+            self.learning.draw(self.backend, HERE, 1_000_000, None, now=now, random=dice)
+            for _ in range(count)
+        ]
+        return [(one.expected_ms, one.success_probability) for one in drawn]
 
 
-def test_without_outcomes_the_profile_is_believed_to_the_digit() -> None:
-    estimate = Learning().estimate(BACKEND, (), MIB, None, now=NOON)
-    assert estimate.expected_ms == estimate.prior_ms == 100.0 + MIB * 8e-3 / 80.0
-    assert estimate.success_probability == estimate.prior_success == 0.9
-    assert estimate.speed_evidence == estimate.success_evidence == 0.0
+def spread(values: list[float]) -> float:
+    mean = sum(values) / len(values)
+    return float((sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5)
 
 
-def test_the_distance_costs_one_round_trip() -> None:
-    assert profile_ms(BACKEND, MIB, 1000.0) - profile_ms(BACKEND, MIB, None) == pytest.approx(
-        1000 * ROUND_TRIP_MS_PER_KM
-    )
+# --- context ---
 
 
-def test_many_outcomes_outweigh_the_profile_and_few_lean_on_it() -> None:
-    few, many = Learning(), Learning()
-    slow_ms = round(3 * profile_ms(BACKEND, MIB, None))
-    note(few, duration_ms=slow_ms)
-    for _ in range(500):
-        note(many, duration_ms=slow_ms)
-    assert expected_ms(Learning()) < expected_ms(few) < expected_ms(many)
-    assert expected_ms(many) == pytest.approx(slow_ms, rel=0.02)
-
-
-def test_one_transfer_that_hung_counts_no_more_than_the_limit() -> None:
-    hung, limited = Learning(), Learning()
-    note(hung, duration_ms=10**9)
-    note(limited, duration_ms=round(profile_ms(BACKEND, MIB, None) * exp(RESIDUAL_LIMIT + 0.5)))
-    assert expected_ms(hung) == expected_ms(limited)
-
-
-def test_a_failure_says_nothing_about_speed_and_neither_does_a_missing_duration() -> None:
-    learning = Learning()
-    note(learning, success=False, duration_ms=9_000)
-    note(learning, duration_ms=None)
-    assert expected_ms(learning) == expected_ms(Learning())
-    assert learning.outcomes("a") == 2
-    assert learning.success_probability(BACKEND, now=NOON) == pytest.approx((5 * 0.9 + 1) / 7)
-
-
-def test_a_place_of_its_own_is_corrected_on_top_of_what_is_shared() -> None:
-    learning = Learning()
-    usual_ms = round(profile_ms(BACKEND, MIB, None))
-    for _ in range(50):
-        note(learning, duration_ms=usual_ms, context=("cell:1:1",))
-        note(learning, duration_ms=4 * usual_ms, context=("cell:2:2",))
-    here, there = expected_ms(learning, ("cell:1:1",)), expected_ms(learning, ("cell:2:2",))
-    assert here < expected_ms(learning) < there
-    assert expected_ms(learning, ("cell:3:3",)) == expected_ms(learning)
-
-
-def test_what_was_learned_fades() -> None:
-    learning = Learning()
-    for _ in range(20):
-        note(learning, success=False)
-        note(learning, duration_ms=5_000)
-    later = NOON + 30 * max(SPEED_HALF_LIFE_S, SUCCESS_HALF_LIFE_S)
-    assert learning.success_probability(BACKEND, now=NOON) < 0.6
-    assert learning.success_probability(BACKEND, now=later) == pytest.approx(0.9, abs=1e-6)
-    assert expected_ms(learning, now=later) == pytest.approx(expected_ms(Learning()), rel=1e-6)
-
-
-def test_contexts_past_the_limit_are_learned_with_the_backend_only() -> None:
-    learning = Learning()
-    for number in range(MAX_CONTEXTS + 20):
-        note(learning, duration_ms=500, context=(f"cell:{number}:0",))
-    (table,) = learning.snapshot()["speed"].values()
-    assert len(table) == 1 + MAX_CONTEXTS
-    assert expected_ms(learning, (f"cell:{MAX_CONTEXTS + 5}:0",)) == expected_ms(learning)
-
-
-def test_contexts_are_a_cell_of_the_globe_or_a_region_and_a_family_of_types() -> None:
-    assert context_of(None, "") == ()
-    assert context_of(Location(48.9, 2.35, "eu"), "image/png") == ("cell:1:0", "type:image")
-    assert context_of(Location(region="eu"), "") == ("region:eu",)
-
-
-def test_sums_of_one_time_show_what_they_weigh() -> None:
-    assert repr(Sums(NOON, 2.0, 0.5)) == "Sums(count=2, total=0.5)"
-
-
-outcomes = st.lists(
-    st.tuples(
-        st.booleans(),
-        st.none() | st.integers(1, 10**6),
-        st.integers(0, 10**5),
-        st.sampled_from(["", "x", "y"]),
-    ),
-    max_size=20,
+@pytest.mark.parametrize(
+    ("location", "content_type", "names"),
+    [
+        (None, "", (OWN,)),
+        (None, "image/png", (OWN, "type:image/png")),
+        (Location(48.1, 11.6), "", (OWN, "cell:30.0:1:0", "cell:10.0:4:1")),
+        (Location(-0.1, -180.0), "", (OWN, "cell:30.0:-1:-6", "cell:10.0:-1:-18")),
+        (Location(48.1, 11.6, "eu"), "", (OWN, "cell:30.0:1:0", "cell:10.0:4:1")),
+        (Location(region="eu"), "", (OWN, "region:eu")),
+        (Location(), "", (OWN,)),
+    ],
 )
+def test_a_context_is_two_cells_or_a_region_and_a_type(
+    location: Location | None, content_type: str, names: tuple[str, ...]
+) -> None:
+    assert context_of(location, content_type) == names
 
 
-@given(outcomes, outcomes)
-def test_merged_is_having_seen_both(mine: list, theirs: list) -> None:  # type: ignore[type-arg]
-    def told(events: list) -> Learning:  # type: ignore[type-arg]
-        learning = Learning()
-        for success, duration_ms, ago, place in events:
-            note(learning, success, duration_ms, at=NOON - ago, context=(place,) if place else ())
-        return learning
+def test_the_promise_is_latency_transfer_and_a_round_trip() -> None:
+    assert promise(BACKEND, 1_000_000, None) == (200.0, 0.5)
+    assert promise(BACKEND, 1_000_000, 1000.0) == pytest.approx((216.0, 100.0 / 216.0))
 
-    both, merged = told(mine + theirs), told(mine)
-    merged.merge(told(theirs).snapshot())
-    for context in ((), ("x",), ("y",)):
-        one, other = (each.estimate(BACKEND, context, MIB, None, now=NOON) for each in (both, merged))
-        assert tuple(one) == pytest.approx(tuple(other), rel=1e-9)
-    assert merged.outcomes("a") == len(mine) + len(theirs)
+
+# --- speed ---
+
+
+def test_without_outcomes_the_profile_speaks() -> None:
+    estimate = Lesson().learning.estimate(BACKEND, HERE, 1_000_000, None, now=NOON)
+    assert (estimate.expected_ms, estimate.prior_ms) == (200.0, 200.0)
+    assert (estimate.success_probability, estimate.prior_success) == (0.9, 0.9)
+    assert (estimate.speed_evidence, estimate.success_evidence) == (0.0, 0.0)
+
+
+def test_outcomes_correct_the_profile() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note(duration_ms=600)
+    assert lesson.expected_ms() == pytest.approx(600.0, rel=0.02)
+    estimate = lesson.learning.estimate(BACKEND, HERE, 1_000_000, None, now=lesson.now)
+    assert estimate.prior_ms == 200.0
+    assert 0.9 < estimate.speed_evidence < 1.0
+    assert estimate.success_evidence == pytest.approx(30.0 / (30.0 + PRIOR_OUTCOMES), rel=0.02)
+
+
+def test_a_far_place_is_believed_like_the_backend_until_it_is_heard_of() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note(duration_ms=600)
+    assert 400.0 < lesson.expected_ms(context=THERE) < 600.0
+    for _ in range(10):
+        lesson.note(duration_ms=1200, context=THERE)
+    assert lesson.expected_ms(context=THERE) > 1000.0
+    assert lesson.expected_ms() < 750.0
+
+
+def test_a_small_object_teaches_about_latency_and_a_large_one_about_throughput() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note(duration_ms=300, size_bytes=100)
+        lesson.note(duration_ms=10_000, size_bytes=100_000_000)
+    assert lesson.expected_ms(100) == pytest.approx(300.0, rel=0.05)
+    assert lesson.expected_ms(100_000_000) == pytest.approx(10_000.0, rel=0.05)
+
+
+@pytest.mark.parametrize("fields", [{"success": False}, {"duration_ms": None}])
+def test_failures_and_outcomes_without_a_duration_say_nothing_about_speed(fields: dict[str, Any]) -> None:
+    lesson = Lesson()
+    lesson.note(**{"duration_ms": 5000, **fields})
+    assert lesson.expected_ms() == 200.0
+
+
+def test_an_unknown_size_counts_as_the_assumed_one() -> None:
+    lesson, twin = Lesson(), Lesson()
+    lesson.note(size_bytes=0)
+    twin.note(size_bytes=1 << 20)
+    assert lesson.expected_ms() == twin.expected_ms()
+
+
+def test_one_odd_transfer_convinces_nobody_three_do() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note()
+    lesson.note(duration_ms=20_000)
+    assert lesson.expected_ms() < 400.0
+    lesson.note(duration_ms=20_000)
+    lesson.note(duration_ms=20_000)
+    assert lesson.expected_ms() > 1000.0
+
+
+def test_a_slow_spell_is_over_when_transfers_are_fast_again() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note()
+    for _ in range(5):
+        lesson.note(duration_ms=1600)
+    assert lesson.expected_ms() > 1200.0
+    for _ in range(3):
+        lesson.note()
+    assert lesson.expected_ms() < 400.0
+
+
+def test_a_slow_spell_that_is_not_heard_of_is_believed_ever_less() -> None:
+    lesson = Lesson()
+    for _ in range(30):
+        lesson.note()
+    for _ in range(5):
+        lesson.note(duration_ms=1600)
+    hours = [lesson.expected_ms(after=3600.0 * hour) for hour in range(6)]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[-1] < 350.0
+
+
+# --- success ---
+
+
+def test_the_profile_counts_like_a_few_outcomes() -> None:
+    lesson = Lesson()
+    lesson.note()
+    assert lesson.success() == pytest.approx((PRIOR_OUTCOMES * 0.9 + 1.0) / (PRIOR_OUTCOMES + 1.0))
+
+
+def test_an_outage_is_believed_after_a_handful_of_failures() -> None:
+    lesson = Lesson()
+    for _ in range(100):
+        lesson.note()
+    before = lesson.success()
+    for _ in range(3):
+        lesson.note(success=False)
+    assert before > 0.98
+    assert lesson.success() < 0.4
+    assert lesson.learning.usual_success(BACKEND, now=lesson.now) > 0.9
+
+
+def test_a_good_record_outlasts_an_outage() -> None:
+    lesson = Lesson()
+    for _ in range(100):
+        lesson.note()
+    for _ in range(5):
+        lesson.note(success=False)
+    assert lesson.success(after=4 * 3600.0) > 0.9
+    for _ in range(4):
+        lesson.note()
+    assert lesson.success() > 0.85
+
+
+def test_a_record_fades_into_the_profile() -> None:
+    lesson = Lesson()
+    for number in range(100):
+        lesson.note(success=number % 2 == 0)
+    assert lesson.learning.usual_success(BACKEND, now=lesson.now) < 0.55
+    assert lesson.success(after=20 * SUCCESS_HALF_LIFE_S) == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_profile_that_is_certain_can_be_taught(rate: float) -> None:
+    lesson = Lesson(Backend("a", success_rate=rate))
+    for number in range(20):
+        lesson.note(success=number % 2 == 0)
+    assert 0.1 < lesson.success() < 0.9
+    assert all(0.0 < drawn < 1.0 for _, drawn in lesson.draws())
+
+
+def test_the_last_failure_is_remembered_whatever_order_outcomes_come_in() -> None:
+    lesson = Lesson()
+    assert lesson.learning.last_failure_at("a") is None
+    lesson.note()
+    assert lesson.learning.last_failure_at("a") is None
+    lesson.note(success=False, at=NOON + 500.0)
+    lesson.note(success=False, at=NOON + 100.0)
+    assert lesson.learning.last_failure_at("a") == NOON + 500.0
+
+
+def test_outcomes_are_counted_for_each_backend() -> None:
+    lesson = Lesson()
+    lesson.note()
+    lesson.note(success=False)
+    assert (lesson.learning.outcomes("a"), lesson.learning.outcomes("b")) == (2, 0)
+    assert repr(lesson.learning) == "Learning(backends=1, outcomes=2)"
+
+
+def test_of_two_outcomes_at_one_time_the_later_told_is_the_later() -> None:
+    fell, rose = Lesson(), Lesson()
+    for lesson, order in ((fell, [True] * 5 + [False] * 3), (rose, [False] * 3 + [True] * 5)):
+        for success in order:
+            lesson.note(success=success, at=NOON)
+    assert fell.success() < rose.success()
+
+
+# --- draws ---
+
+
+def test_draws_lie_around_the_estimate_and_close_in_with_outcomes() -> None:
+    lesson = Lesson()
+    few = lesson.draws()
+    for _ in range(100):
+        lesson.note()
+    many = lesson.draws()
+    for part in (0, 1):
+        assert spread([one[part] for one in many]) < spread([one[part] for one in few]) / 2.0
+    assert sum(ms for ms, _ in many) / len(many) == pytest.approx(lesson.expected_ms(), rel=0.05)
+    assert sum(rate for _, rate in many) / len(many) == pytest.approx(lesson.success(), abs=0.02)
+
+
+def test_draws_spread_again_with_time() -> None:
+    lesson = Lesson()
+    for _ in range(100):
+        lesson.note()
+    now, later = ([ms for ms, _ in lesson.draws(after=days * 86_400.0)] for days in (0.0, 10.0))
+    assert spread(later) > 2.0 * spread(now)
+
+
+def test_some_draws_doubt_that_a_condition_still_holds() -> None:
+    lesson = Lesson()
+    for _ in range(100):
+        lesson.note()
+    for _ in range(8):
+        lesson.note(duration_ms=3000)
+    slow = [ms for ms, _ in lesson.draws(1000)]
+    assert 5 <= sum(ms < 900.0 for ms in slow) <= 60
+    for _ in range(8):
+        lesson.note(success=False)
+    good = [rate for _, rate in lesson.draws(1000)]
+    assert 5 <= sum(rate > 0.8 for rate in good) <= 60
+
+
+def test_draws_stay_inside_what_a_probability_may_be() -> None:
+    lesson = Lesson(Backend("a", success_rate=1.0))
+    for number in range(3):
+        lesson.note(success=number != 1)
+    rates = [rate for _, rate in lesson.draws()]
+    assert LEAST_RATE <= min(rates) <= max(rates) <= 1.0 - LEAST_RATE
+
+
+# --- merging ---
+
+notes = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),
+        st.booleans(),
+        st.none() | st.integers(1, 10**9),
+        st.integers(0, 10**9),
+        st.sampled_from([HERE, THERE, (OWN,)]),
+        st.integers(0, 200_000),
+    ),
+    max_size=25,
+    unique_by=lambda note: note[-1],
+)
+Notes = list[tuple[str, bool, int | None, int, tuple[str, ...], int]]
+PROFILES = {name: Backend(name, latency_ms=120.0) for name in "ab"}
+
+
+def taught(*servers: Notes) -> Learning:
+    learning = Learning()
+    for server, stream in enumerate(servers):
+        for name, success, duration_ms, size_bytes, context, ago in stream:
+            learning.note(
+                PROFILES[name],
+                context,
+                success=success,
+                duration_ms=duration_ms,
+                size_bytes=size_bytes,
+                distance_km=None,
+                # No two at one time: their order would be that in which they were told.
+                at=NOON - ago - server / 4.0,
+            )
+    return learning
+
+
+def joined(*parts: Learning) -> Learning:
+    learning = Learning()
+    for part in parts:
+        learning.merge(json.loads(json.dumps(part.snapshot())))
+    return learning
+
+
+def beliefs(learning: Learning) -> list[tuple[float, ...]]:
+    rows = []
+    for backend in PROFILES.values():
+        for context in (HERE, THERE):
+            one = learning.estimate(backend, context, 50_000, None, now=NOON)
+            rows.append((one.expected_ms, one.success_probability, one.speed_evidence, one.success_evidence))
+    return rows
+
+
+@given(notes, notes, notes)
+def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Notes, b: Notes, c: Notes) -> None:
+    whole = taught(a, b, c)
+    parts = [taught(a), taught([], b), taught([], [], c)]
+    tail = joined(*parts[1:])
+    for order in (parts, parts[::-1], [parts[0], tail], [tail, parts[0]]):
+        both = joined(*order)
+        for mine, theirs in zip(beliefs(both), beliefs(whole), strict=True):
+            # The sums are the same; the effects that they give are solved for step by step.
+            assert mine == pytest.approx(theirs, rel=0.1)
+        for name in PROFILES:
+            assert both.outcomes(name) == whole.outcomes(name)
+            assert both.last_failure_at(name) == whole.last_failure_at(name)
+
+
+@given(notes)
+def test_a_snapshot_brings_back_the_same(stream: Notes) -> None:
+    learning = taught(stream)
+    copy = joined(learning)
+    assert copy.snapshot() == learning.snapshot()
+    assert beliefs(copy) == beliefs(learning)
+
+
+@given(notes, st.randoms(use_true_random=False))
+def test_outcomes_may_come_in_any_order(stream: Notes, dice: Random) -> None:
+    shuffled = taught(dice.sample(stream, len(stream)))
+    for mine, theirs in zip(beliefs(shuffled), beliefs(taught(stream)), strict=True):
+        assert mine == pytest.approx(theirs, rel=0.1)
+
+
+@given(notes)
+def test_a_belief_is_a_time_and_a_probability(stream: Notes) -> None:
+    for expected_ms, success, speed_evidence, success_evidence in beliefs(taught(stream)):
+        assert 0.0 < expected_ms < float("inf")
+        assert 0.0 < success < 1.0
+        assert 0.0 <= speed_evidence < 1.0
+        assert 0.0 <= success_evidence < 1.0
+
+
+def test_no_more_outcomes_are_kept_than_the_latest() -> None:
+    lesson = Lesson()
+    for _ in range(3 * LATEST):
+        lesson.note()
+    kept = lesson.learning.snapshot()["a"]
+    assert len(kept["latest"]) == len(kept["transfers"]) == LATEST
+    both = joined(lesson.learning, lesson.learning).snapshot()["a"]
+    assert len(both["latest"]) == len(both["transfers"]) == LATEST
+
+
+def test_a_late_outcome_takes_its_place_among_the_latest() -> None:
+    def after(order: Callable[[list[int]], list[int]]) -> float:
+        lesson = Lesson()
+        for minute in order(list(range(8))):
+            lesson.note(success=minute >= 4, at=NOON + 60.0 * minute)
+        return lesson.success()
+
+    assert after(lambda minutes: minutes) == pytest.approx(after(lambda minutes: minutes[::-1]))

@@ -1,0 +1,152 @@
+"""Whether something has changed lately: what a backend's latest outcomes show.
+
+A backend is as its long record says, except while it is in a *condition*: an outage, a
+brown-out, a busy spell. Conditions begin now and then, and end after a while. One goes
+through the latest outcomes and weighs, after each, how probable it is that no condition
+holds, and for each outcome so far, that one holds which began there; what a condition is
+like is learned from the outcomes since it began (Adams and MacKay, "Bayesian online
+changepoint detection", 2007, over a few outcomes, and with a way back). One odd outcome
+is then better explained by bad luck, and three by a change.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+LATEST = 8
+"""Outcomes kept. A change is clear after two or three; with 12 the choices are as good
+and an outcome costs half as much again to take in."""
+
+BEGIN_PER_OUTCOME = 0.003
+BEGIN_HALF_LIFE_S = 8 * 3600.0
+"""How likely a condition is to begin before an outcome: a little at least, and the more
+the longer nothing was heard. Three times as much takes bad luck for changes."""
+
+CONDITION_HALF_LIFE_S = 1800.0
+END_PER_OUTCOME = 0.02
+"""How likely it is to have ended: half of them last for half an hour. Shorter tries a slow
+backend more often while it is slow; longer comes back later when it is well."""
+
+SHIFT_NOISE = 0.45
+"""Standard deviation of a residual around its level: a transfer's own noise, and what the
+record has not learned yet."""
+
+ODD_SHARE = 0.02
+ODD_NOISE = 2.5
+"""Some transfers are odd without anything having changed, by factors of ten."""
+
+FRESH_SHIFT = (0.0, 1.0)
+FRESH_RATE = (1.0, 1.0)
+"""What a condition may be like: transfers slower or faster by factors up to eight, and any
+rate of success."""
+
+RECORD_WORTH = 500.0
+"""No record is trusted further than one failure in so many outcomes, or a single failure
+would prove a change."""
+
+NEGLIGIBLE = 3e-3
+"""A hypothesis less probable than this is dropped. It bounds the work, and what an outcome
+that nobody expected can revive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How probable it is that a condition held at the latest outcome, `at`, and mean and
+    variance of its level: a shift of the logarithm of the time, or a rate of success."""
+
+    probability: float = 0.0
+    mean: float = 0.0
+    variance: float = 0.0
+    at: float = 0.0
+
+    def held(self, now: float) -> float:
+        """How probable it is that it holds now: without news it is ever less."""
+        return self.probability * _fade(now - self.at, CONDITION_HALF_LIFE_S) if self.probability else 0.0
+
+
+UNCHANGED = Change()
+
+Level = tuple[float, float]
+"""What is known of a condition's level: mean and variance of a normal distribution, or the
+two parameters of a beta distribution."""
+
+Known = Callable[[Level, float], tuple[float, Level]]
+"""How likely an outcome is at this level, and the level as it is known after it."""
+
+
+def speed_change(times: Sequence[float], residuals: Sequence[float]) -> Change:
+    """From what the record does not explain of the latest transfers, oldest first."""
+    usual = [_shifted((0.0, 0.0), residual)[0] for residual in residuals]
+    weights = _filtered(times, residuals, usual, FRESH_SHIFT, _shifted)
+    return _summed(weights, times[-1])
+
+
+def success_change(times: Sequence[float], successes: Sequence[float], rate: float) -> Change:
+    """From the latest outcomes (1 or 0), oldest first, where the record expects this rate."""
+    rate = min(rate, 1.0 - 1.0 / RECORD_WORTH)
+    usual = [rate if success else 1.0 - rate for success in successes]
+    weights = _filtered(times, successes, usual, FRESH_RATE, _succeeded)
+    return _summed([(weight, moments(*level)) for weight, level in weights], times[-1])
+
+
+def _filtered(
+    times: Sequence[float], outcomes: Sequence[float], usual: Sequence[float], fresh: Level, known: Known
+) -> list[tuple[float, Level]]:
+    """The conditions that may hold after the last outcome, with their probabilities.
+
+    `usual` is how likely each outcome is where none holds.
+    """
+    calm = 1.0
+    held: list[tuple[float, Level]] = []
+    before = times[0]
+    for at, outcome, likely in zip(times, outcomes, usual, strict=True):
+        begin = 1.0 - (1.0 - BEGIN_PER_OUTCOME) * _fade(at - before, BEGIN_HALF_LIFE_S)
+        lasts = (1.0 - END_PER_OUTCOME) * _fade(at - before, CONDITION_HALF_LIFE_S)
+        before = at
+        likelihood, level = known(fresh, outcome)
+        after = [(calm * begin * likelihood, level)]
+        calm = (calm * (1.0 - begin) + (1.0 - calm) * (1.0 - lasts)) * likely
+        for weight, level in held:
+            likelihood, level = known(level, outcome)
+            after.append((weight * lasts * likelihood, level))
+        total = calm + sum([weight for weight, _ in after])
+        calm /= total
+        held = [(weight / total, level) for weight, level in after if weight > NEGLIGIBLE * total]
+    return held
+
+
+def _shifted(level: Level, residual: float) -> tuple[float, Level]:
+    mean, variance = level
+    all_variance = variance + SHIFT_NOISE * SHIFT_NOISE
+    off = residual - mean
+    share = variance / all_variance
+    regular = (1.0 - ODD_SHARE) * math.exp(-0.5 * off * off / all_variance) / math.sqrt(all_variance)
+    odd = ODD_SHARE / ODD_NOISE * math.exp(-0.5 * (residual / ODD_NOISE) ** 2)
+    return regular + odd, (mean + share * off, variance * (1.0 - share))
+
+
+def _succeeded(level: Level, success: float) -> tuple[float, Level]:
+    good, bad = level
+    if success:
+        return good / (good + bad), (good + 1.0, bad)
+    return bad / (good + bad), (good, bad + 1.0)
+
+
+def moments(good: float, bad: float) -> Level:
+    """Mean and variance of a beta distribution."""
+    count = good + bad
+    return good / count, good * bad / (count * count * (count + 1.0))
+
+
+def _summed(held: Sequence[tuple[float, Level]], at: float) -> Change:
+    """All conditions as one."""
+    if not held:
+        return UNCHANGED
+    probability = sum([weight for weight, _ in held])
+    mean = sum([weight * level[0] for weight, level in held]) / probability
+    variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level in held])
+    return Change(probability, mean, variance / probability, at)
+
+
+def _fade(age_s: float, half_life_s: float) -> float:
+    return float(2.0 ** (-age_s / half_life_s)) if age_s > 0.0 else 1.0

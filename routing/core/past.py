@@ -1,0 +1,174 @@
+"""One backend's past: a record that fades slowly, and the latest outcomes as they were.
+
+The record of success is a beta distribution (Gelman et al., "Bayesian Data Analysis",
+3rd edition, section 2.4): the profile's rate counts like a few outcomes, and the
+outcomes are added. The record of speed are effects (see `effects`).
+
+Against the record, the latest outcomes show whether a condition holds (see
+`conditions`). Those kept are the latest by time, whoever saw them, in whatever order.
+"""
+
+from bisect import insort
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from routing.core.conditions import LATEST, UNCHANGED, Change, speed_change, success_change
+from routing.core.effects import Effects
+from routing.core.model import Backend
+
+SUCCESS_HALF_LIFE_S = 86_400.0
+"""A good record lasts; an outage is a condition."""
+
+PRIOR_OUTCOMES = 5.0
+"""How many outcomes the profile's success rate counts for. With fewer, one failure at the
+start condemns a backend; with more, a wrong profile misleads for long."""
+
+Context = tuple[str, ...]
+"""The names of the effects on a transfer: the backend's own, its places', its type's."""
+
+
+class Transfer(NamedTuple):
+    """What a successful transfer leaves; `share` is the throughput's of what was promised."""
+
+    at: float
+    residual: float
+    share: float
+    context: Context
+
+
+class Past:
+    """One backend's record, its latest outcomes, and what those show.
+
+    `count` and `successes` fade, and are as they were at `at`. `latest` are (time,
+    success) and never more than LATEST, as are `transfers`, both by time.
+    """
+
+    __slots__ = (
+        "_reach",
+        "_speed",
+        "at",
+        "count",
+        "effects",
+        "last_failure_at",
+        "latest",
+        "outcomes",
+        "successes",
+        "transfers",
+    )
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.outcomes = 0
+        self.count = 0.0
+        self.successes = 0.0
+        self.last_failure_at: float | None = None
+        self.effects = Effects()
+        self.latest: list[tuple[float, float]] = []
+        self.transfers: list[Transfer] = []
+        # Found out when they are asked for; None when something has come since.
+        self._speed: Change | None = UNCHANGED
+        self._reach: Change | None = UNCHANGED
+
+    def note(self, success: bool, transfer: Transfer | None, *, at: float) -> None:
+        """Takes in one outcome in its place in time. Of two at one time the one told later
+        counts as the later."""
+        self.outcomes += 1
+        self._add(1.0, float(success), at)
+        insort(self.latest, (at, float(success)), key=_time)
+        del self.latest[:-LATEST]
+        self._reach = None
+        if not success:
+            self._note_failure(at)
+        if transfer is not None:
+            self.effects.note(transfer.context, transfer.share, transfer.residual, at=at)
+            insort(self.transfers, transfer, key=_time)
+            del self.transfers[:-LATEST]
+            self._speed = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """The sums with their time bases, and the latest outcomes."""
+        return {
+            "outcomes": self.outcomes,
+            "record": [self.at, self.count, self.successes],
+            "last_failure_at": self.last_failure_at,
+            "effects": self.effects.snapshot(),
+            "latest": [[*one] for one in self.latest],
+            "transfers": [[one.at, one.residual, one.share, [*one.context]] for one in self.transfers],
+        }
+
+    def merge(self, snapshot: Mapping[str, Any]) -> None:
+        """Adds the sums of a snapshot; of the latest outcomes of both, the latest remain."""
+        self.outcomes += snapshot["outcomes"]
+        at, count, successes = snapshot["record"]
+        self._add(count, successes, at)
+        self._note_failure(snapshot["last_failure_at"])
+        self.effects.merge(snapshot["effects"])
+        latest = [(at, success) for at, success in snapshot["latest"]]
+        transfers = [
+            Transfer(at, residual, share, tuple(names))
+            for at, residual, share, names in snapshot["transfers"]
+        ]
+        # Without any of our own, theirs stay in the order in which they came.
+        self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
+        self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
+        self._reach = None if self.latest else UNCHANGED
+        self._speed = None if self.transfers else UNCHANGED
+
+    @property
+    def speed(self) -> Change:
+        """What the latest transfers show that the record does not explain."""
+        if self._speed is None:
+            self._speed = speed_change(
+                [one.at for one in self.transfers],
+                [one.residual - self.effects.total(one.context, one.share) for one in self.transfers],
+            )
+        return self._speed
+
+    def reach(self, backend: Backend) -> Change:
+        """What the latest outcomes show that the record would not expect."""
+        if self._reach is None:
+            times, successes = zip(*self.latest, strict=True)
+            usual = self.usual(backend, times[-1])
+            self._reach = UNCHANGED if all(successes) else success_change(times, successes, usual)
+        return self._reach
+
+    def record(self, backend: Backend, now: float) -> tuple[float, float]:
+        """The parameters of the record's beta distribution: successes and failures."""
+        fade = _fade(now - self.at)
+        good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
+        return good, max(0.0, PRIOR_OUTCOMES + self.count * fade - good)
+
+    def usual(self, backend: Backend, now: float) -> float:
+        """The probability of success by the record alone."""
+        good, bad = self.record(backend, now)
+        return good / (good + bad)
+
+    def success(self, backend: Backend, now: float) -> float:
+        """The probability of success, whatever holds now."""
+        usual = self.usual(backend, now)
+        reach = self.reach(backend)
+        return usual + reach.held(now) * (reach.mean - usual)
+
+    def success_evidence(self, now: float) -> float:
+        """The outcomes' share in the record."""
+        count = self.count * _fade(now - self.at)
+        return count / (PRIOR_OUTCOMES + count)
+
+    def _add(self, count: float, successes: float, at: float) -> None:
+        """Adds sums whose time base is `at`; the later of the two bases is kept."""
+        mine, theirs = _fade(at - self.at), _fade(self.at - at)
+        self.count = self.count * mine + count * theirs
+        self.successes = self.successes * mine + successes * theirs
+        self.at = max(self.at, at)
+
+    def _note_failure(self, at: float | None) -> None:
+        times = [one for one in (self.last_failure_at, at) if one is not None]
+        self.last_failure_at = max(times, default=None)
+
+
+def _time(outcome: tuple[Any, ...]) -> float:
+    return float(outcome[0])
+
+
+def _fade(age_s: float) -> float:
+    return float(2.0 ** (-age_s / SUCCESS_HALF_LIFE_S)) if age_s > 0.0 else 1.0

@@ -1,0 +1,106 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.core.conditions import (
+    CONDITION_HALF_LIFE_S,
+    UNCHANGED,
+    Change,
+    moments,
+    speed_change,
+    success_change,
+)
+
+NOISE = [0.2, -0.3, 0.1, 0.4, -0.2, 0.0, -0.4, 0.3]
+"""What transfers look like when nothing has changed."""
+
+
+def speed(residuals: Sequence[float], step_s: float = 60.0) -> Change:
+    return speed_change([step_s * number for number in range(len(residuals))], residuals)
+
+
+def success(outcomes: str, rate: float = 0.98, step_s: float = 60.0) -> Change:
+    """`S` and `F`, oldest first."""
+    times = [step_s * number for number in range(len(outcomes))]
+    return success_change(times, [float(one == "S") for one in outcomes], rate)
+
+
+def test_where_nothing_has_changed_hardly_anything_is_seen() -> None:
+    assert speed(NOISE).probability < 0.05
+    assert success("SSSSFSSS").probability < 0.1
+
+
+def test_one_odd_transfer_convinces_nobody_three_do() -> None:
+    one, two, three = (speed([*NOISE[odd:], *[2.3] * odd]) for odd in (1, 2, 3))
+    assert one.probability < 0.5
+    assert two.probability > one.probability
+    assert three.probability > 0.95
+    assert three.mean == pytest.approx(2.3, abs=0.3)
+
+
+@pytest.mark.parametrize("factor", [-1.0, 1.0])
+def test_faster_is_a_change_as_slower_is(factor: float) -> None:
+    seen = speed([*NOISE[:4], *[1.5 * factor] * 4])
+    assert seen.probability > 0.9
+    assert seen.mean == pytest.approx(1.5 * factor, abs=0.3)
+
+
+def test_back_to_normal_is_seen_as_soon() -> None:
+    assert speed([0.1, -0.2, 2.0, 2.1, 1.9, 2.2, 0.1, -0.1]).probability < 0.3
+    assert success("SFFFFSSS").probability < success("SSSSFFFF").probability
+
+
+def test_an_outage_is_seen_within_three_failures() -> None:
+    once, twice, thrice = (success("S" * (8 - count) + "F" * count) for count in (1, 2, 3))
+    assert once.probability < 0.5 < twice.probability < thrice.probability
+    assert thrice.probability > 0.95
+    assert thrice.mean < 0.3
+
+
+def test_failures_that_the_record_expects_are_no_news() -> None:
+    assert success("SFSSFSFS", rate=0.6).probability < success("SFSSFSFS", rate=0.99).probability
+
+
+def test_no_record_makes_one_failure_a_proof() -> None:
+    assert success("SSSSSSSF", rate=1.0).probability < 0.7
+
+
+def test_after_a_long_silence_a_change_is_likelier() -> None:
+    often = speed_change([0.0, 60.0, 120.0], [0.0, 0.0, 1.5])
+    seldom = speed_change([0.0, 60.0, 36_060.0], [0.0, 0.0, 1.5])
+    assert seldom.probability > often.probability
+
+
+def test_without_news_a_condition_is_believed_ever_less() -> None:
+    seen = Change(0.8, 2.0, 0.1, at=1000.0)
+    assert seen.held(1000.0) == 0.8
+    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S) == pytest.approx(0.4)
+    assert seen.held(900.0) == 0.8
+    assert UNCHANGED.held(1e9) == 0.0
+
+
+def test_hypotheses_that_nothing_speaks_for_are_dropped() -> None:
+    assert success("SSSSSSSS") is UNCHANGED or success("SSSSSSSS").probability < 0.02
+    assert success("S", rate=1.0) is UNCHANGED
+
+
+@given(st.lists(st.floats(-6.0, 6.0), min_size=1, max_size=8), st.floats(0.0, 1e6))
+def test_a_change_of_speed_is_a_probability_and_a_level(residuals: list[float], step_s: float) -> None:
+    seen = speed(residuals, step_s)
+    assert 0.0 <= seen.probability <= 1.0
+    assert -6.0 <= seen.mean <= 6.0
+    assert seen.variance >= 0.0
+
+
+@given(st.text("SF", min_size=1, max_size=8), st.floats(0.0, 1.0), st.floats(0.0, 1e6))
+def test_a_change_of_success_is_a_probability_and_a_rate(outcomes: str, rate: float, step_s: float) -> None:
+    seen = success(outcomes, rate, step_s)
+    assert 0.0 <= seen.probability <= 1.0
+    assert 0.0 <= seen.mean <= 1.0
+    assert seen.variance >= 0.0
+
+
+def test_moments_are_those_of_the_beta_distribution() -> None:
+    assert moments(1.0, 1.0) == pytest.approx((0.5, 1.0 / 12.0))
