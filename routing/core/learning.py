@@ -110,6 +110,26 @@ class Learning:
             past.success_evidence(now),
         )
 
+    def uncertainty(
+        self, backend: Backend, context: Context, size_bytes: int, distance_km: float | None, *, now: float
+    ) -> tuple[float, float]:
+        """How sure the estimate is: the standard deviations of the natural logarithm of
+        the expected time, and of the probability of success.
+
+        Of the logarithm, 0.1 means that 10 % either way is quite possible. A condition that
+        may hold or not counts as the mixture that it is.
+        """
+        past = self._pasts.get(backend.id) or Past(now)
+        _, share = promise(backend, size_bytes, distance_km)
+        level = past.effects.variance(context, share, now=now)
+        held = past.speed.held(now)
+        level += held * (past.speed.variance + (1.0 - held) * past.speed.mean**2)
+        reach = past.reach(backend)
+        held = reach.held(now)
+        usual, rate = moments(*past.record(backend, now))
+        rate += held * (reach.variance - rate + (1.0 - held) * (reach.mean - usual) ** 2)
+        return math.sqrt(level), math.sqrt(rate)
+
     def draw(
         self,
         backend: Backend,

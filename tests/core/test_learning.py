@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -295,6 +296,49 @@ def test_draws_stay_inside_what_a_probability_may_be() -> None:
         lesson.note(success=number != 1)
     rates = [rate for _, rate in lesson.draws()]
     assert LEAST_RATE <= min(rates) <= max(rates) <= 1.0 - LEAST_RATE
+
+
+# --- uncertainty ---
+
+
+def test_uncertainty_is_the_spread_of_the_draws() -> None:
+    lesson = Lesson()
+    for number in range(30):
+        lesson.note(success=number % 10 != 0, duration_ms=200 + number)
+    said = lesson.learning.uncertainty(BACKEND, HERE, 1_000_000, None, now=lesson.now)
+    drawn = lesson.draws(4000)
+    assert spread([math.log(ms) for ms, _ in drawn]) == pytest.approx(said[0], rel=0.1)
+    assert spread([rate for _, rate in drawn]) == pytest.approx(said[1], rel=0.1)
+
+
+def test_uncertainty_closes_in_with_outcomes_and_opens_with_time() -> None:
+    lesson = Lesson()
+
+    def said(after: float = 0.0) -> tuple[float, float]:
+        return lesson.learning.uncertainty(BACKEND, HERE, 1_000_000, None, now=lesson.now + after)
+
+    unheard = said()
+    for _ in range(50):
+        lesson.note()
+    heard, later = said(), said(after=10 * 86_400.0)
+    assert heard[0] < later[0] < unheard[0]
+    assert heard[1] < later[1] < unheard[1]
+
+
+@pytest.mark.parametrize("odd", [{"duration_ms": 2000}, {"success": False}])
+def test_where_a_condition_may_hold_or_not_little_is_sure(odd: dict[str, Any]) -> None:
+    lesson = Lesson()
+
+    def said(after: float = 0.0) -> float:
+        both = lesson.learning.uncertainty(BACKEND, HERE, 1_000_000, None, now=lesson.now + after)
+        return both[0 if "duration_ms" in odd else 1]
+
+    for _ in range(50):
+        lesson.note()
+    calm = said()
+    for _ in range(3):
+        lesson.note(**odd)
+    assert said(after=1800.0) > 2.0 * calm
 
 
 # --- merging ---
