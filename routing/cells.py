@@ -47,6 +47,15 @@ def duration_text(duration_ms: float) -> str:
     return _scaled(duration_ms, _DURATIONS_MS)
 
 
+def ago_text(seconds: float) -> str:
+    """How long ago something was, for people.
+
+    >>> ago_text(0.2), ago_text(90)
+    ('200 ms ago', '1.50 min ago')
+    """
+    return f"{duration_text(seconds * 1000)} ago"
+
+
 def share_text(share: float) -> str:
     """A part of one, as percent; never 100 for what is not all of it.
 
@@ -91,6 +100,9 @@ FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
         "prior_success": share_text,
         "success_evidence": share_text,
         "speed_evidence": share_text,
+        "success_low": share_text,
+        "success_high": share_text,
+        "seconds_since_failure": ago_text,
         "total_size": size_text,
         "avg_content_size": size_text,
         "max_object_bytes": size_text,

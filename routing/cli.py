@@ -109,10 +109,14 @@ COMMANDS = (
     ),
     Command(
         "backends",
-        "check a config file and print its profiles",
+        "check the profiles, or see what was learned",
         flags.backends,
         commands.backends,
-        ("routing backends --config routing.toml", "routing backends --json"),
+        (
+            "routing backends --config routing.toml",
+            "routing backends --json",
+            "routing backends --learned --target router.example:50051",
+        ),
     ),
     Command(
         "generate",

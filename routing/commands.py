@@ -14,7 +14,7 @@ from routing.cells import duration_text
 from routing.display import Cell
 from routing.errors import InvalidArgument
 from routing.screen import Screen
-from routing.views import decision_view, insights_view, profiles_view, update_view
+from routing.views import decision_view, insights_view, learned_view, profiles_view, update_view
 
 if TYPE_CHECKING:
     from routing.check import Finding
@@ -192,7 +192,12 @@ def serve(arguments: Namespace, _screen: Screen) -> int:
 
 
 def backends(arguments: Namespace, screen: Screen) -> int:
-    """Reads the settings as `serve` would, and shows the profiles."""
+    """Shows what a server has learned; without --learned, the profiles, from the settings
+    that `serve` would read."""
+    if arguments.learned:
+        return _learned(arguments, screen)
+    if arguments.target:
+        raise InvalidArgument("--target", arguments.target, "a server only with --learned")
     from routing.config import load
 
     settings = load(path=arguments.config, environment=os.environ)
@@ -200,6 +205,22 @@ def backends(arguments: Namespace, screen: Screen) -> int:
         screen.complain(warning)
     profiles = plain_values(settings.backends)
     screen.answer(profiles, *profiles_view(profiles))
+    return FINE
+
+
+def _learned(arguments: Namespace, screen: Screen) -> int:
+    from contextlib import aclosing
+
+    if arguments.config:
+        raise InvalidArgument("--config", arguments.config, "no file with --learned")
+
+    async def first(client: "RoutingClient") -> "Metrics":
+        async with aclosing(client.metrics(sections=("learned",))) as updates:
+            return await anext(updates)
+
+    update = _ask(arguments, screen, first)
+    values = {"timestamp": update.at, "backends": plain_values(update.learned)}
+    screen.answer(values, *learned_view(values))
     return FINE
 
 

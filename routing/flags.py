@@ -111,7 +111,10 @@ def watch(parser: ArgumentParser) -> None:
 
 def backends(parser: ArgumentParser) -> None:
     _config(parser)
-    _json(parser)
+    parser.add_argument(
+        "--learned", action="store_true", help="show what a running server has learned, and how sure it is"
+    )
+    _server(parser)
 
 
 def completion(parser: ArgumentParser) -> None:

@@ -60,6 +60,28 @@ _LIVE = MappingProxyType(
         "outcomes": ">outcomes",
     }
 )
+_BELIEVED_TIMES = MappingProxyType(
+    {
+        "small_ms": ">64 KiB",
+        "small_low_ms": ">from",
+        "small_high_ms": ">to",
+        "large_ms": ">1 GiB",
+        "large_low_ms": ">from",
+        "large_high_ms": ">to",
+        "speed_evidence": ">learned",
+    }
+)
+_BELIEVED_SUCCESS = MappingProxyType(
+    {
+        "state": "state",
+        "outcomes": ">outcomes",
+        "success_probability": ">success",
+        "success_low": ">from",
+        "success_high": ">to",
+        "success_evidence": ">learned",
+        "seconds_since_failure": ">last failure",
+    }
+)
 _SPEEDS = MappingProxyType(
     {
         "region": "region",
@@ -183,6 +205,11 @@ def _shares(counts: Values) -> str:
     return ", ".join([*named, f"{rest} more"] if rest else named)
 
 
+def _learned(rows: Mapping[str, Values]) -> Iterable[Table]:
+    yield grid("expected times", "backend", rows, _BELIEVED_TIMES)
+    yield grid("reliability", "backend", rows, _BELIEVED_SUCCESS)
+
+
 SECTION_VIEWS: Mapping[str, Callable[[Mapping[str, Values]], Iterable[Table]]] = MappingProxyType(
     {
         "backends": lambda rows: [grid("backends", "backend", rows, _LIVE)],
@@ -192,6 +219,7 @@ SECTION_VIEWS: Mapping[str, Callable[[Mapping[str, Values]], Iterable[Table]]] =
         "latency_stats": _latency,
         "usage_stats": lambda rows: [grid("usage", "backend", rows, _USAGE)],
         "content_distribution": _distribution,
+        "learned": _learned,
     }
 )
 """How each section of an update is drawn; `system` is the heading, not a table."""
@@ -217,6 +245,16 @@ def _heading(values: Values, system: Values) -> Row:
             f"version {system['version']}",
         )
     return heading
+
+
+def learned_view(values: Values) -> tuple[Block, ...]:
+    """What is believed of each backend, and how sure that is."""
+    rows: Mapping[str, Values] = values["backends"]
+    heading = (
+        f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC",
+        "from and to: where the truth lies in 9 cases of 10",
+    )
+    return (heading, *_learned(rows))
 
 
 def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:

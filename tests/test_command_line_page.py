@@ -1,8 +1,14 @@
-"""docs/command-line.md shows what the commands print: each is run as it stands there, top to bottom."""
+"""docs/command-line.md shows what the commands print: each is run as it stands there, top to bottom.
 
+`python -m tests.test_command_line_page` writes the outputs anew.
+"""
+
+import io
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from math import isclose
 from pathlib import Path
 
 import pytest
@@ -10,7 +16,8 @@ from server_process import ServerProcess
 
 from routing.cli import COMMANDS, main
 
-PAGE = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+FILE = Path(__file__).parent.parent / "docs" / "command-line.md"
+PAGE = FILE.read_text(encoding="utf-8")
 
 ASKING = {"select", "record", "insights", "watch", "check"}
 """The commands that ask a server: the page's listens on the default port, the test's on any."""
@@ -18,10 +25,12 @@ ASKING = {"select", "record", "insights", "watch", "check"}
 PASSING = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|up [\d.]+ \w+|\([\d.,]+/s\)|(?<=  )[\d.]+ m?s(?=  [a-zA-Z\d])"
 )
-"""What differs from run to run: when, for how long, how often."""
+AGO = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|[\d.]+ m?s ago")
+"""What differs from run to run: when, for how long, how often. Expected times do not."""
 
 CLOSE = 0.002
-"""What a few seconds of forgetting may change of a score."""
+CLOSE_SHARE = 0.01
+"""What a few seconds of forgetting may change of a score, and of a larger number."""
 
 
 def shown() -> Iterator[tuple[str, str]]:
@@ -32,14 +41,23 @@ def shown() -> Iterator[tuple[str, str]]:
             yield line, output
 
 
+def run(line: str, server: ServerProcess) -> None:
+    argv = shlex.split(line)[1:]
+    here = (argv[0] in ASKING and "--port" not in argv) or "--learned" in argv
+    try:
+        main([*argv, "--target", server.address] if here else argv)
+    except SystemExit:
+        pass
+
+
 def words(output: str, line: str) -> list[str]:
-    steady = PASSING.sub("…", output) if re.search("watch|check", line) else output
-    return steady.split()
+    passing = PASSING if re.search("watch|check", line) else AGO
+    return passing.sub("…", output).split()
 
 
 def alike(one: str, other: str) -> bool:
     try:
-        return abs(float(one) - float(other)) <= CLOSE
+        return isclose(float(one), float(other), abs_tol=CLOSE, rel_tol=CLOSE_SHARE)
     except ValueError:
         return one == other
 
@@ -48,12 +66,7 @@ def test_every_output_on_the_page_is_what_the_command_prints(
     server: ServerProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for line, output in shown():
-        argv = shlex.split(line)[1:]
-        here = argv[0] in ASKING and "--port" not in argv
-        try:
-            main([*argv, "--target", server.address] if here else argv)
-        except SystemExit:
-            pass
+        run(line, server)
         said = "".join(capsys.readouterr()).replace(server.address, "localhost:50051")
         found, expected = words(said, line), words(output, line)
         assert len(found) == len(expected), f"{line}\n{said}"
@@ -67,3 +80,24 @@ def test_the_page_lists_every_command() -> None:
 
 def test_the_page_shows_every_command_that_asks_a_server() -> None:
     assert {line.split()[1] for line, _ in shown()} >= ASKING
+
+
+def rewrite() -> None:
+    """Runs the page's commands, and puts what they print in the place of what stands there."""
+    text, start = PAGE, 0
+    with ServerProcess() as server:
+        for line, output in shown():
+            said = io.StringIO()
+            with redirect_stdout(said), redirect_stderr(said):
+                run(line, server)
+            before = f"$ {line}\n{output}"
+            start = text.index(before, start)
+            printed = said.getvalue().replace(server.address, "localhost:50051").rstrip()
+            after = f"$ {line}\n{printed}\n"
+            text = text[:start] + after + text[start + len(before) :]
+            start += len(after)
+    FILE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite()

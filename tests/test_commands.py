@@ -403,7 +403,9 @@ def test_check_of_nobody_names_the_reason(nobody: str, capsys: pytest.CaptureFix
     assert err == f"routing: 1 of 1 checks of {nobody} failed\n"
 
 
-@pytest.mark.parametrize("argv", [["select"], ["record", "s3", "--success"], ["insights"], ["watch"]])
+@pytest.mark.parametrize(
+    "argv", [["select"], ["record", "s3", "--success"], ["insights"], ["watch"], ["backends", "--learned"]]
+)
 def test_nobody_to_ask_is_one_line_and_exit_code_1(
     argv: list[str], nobody: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -477,6 +479,51 @@ def test_backends_reads_the_environment_as_serve_does(
     out, err = capsys.readouterr()
     assert "tape" in out
     assert err == "routing: ROUTING_PROT is not a setting and is ignored; did you mean ROUTING_PORT?\n"
+
+
+def test_backends_learned_shows_what_a_running_server_believes(start_server: Any, capsys: Any) -> None:
+    server = start_server()
+
+    def ask(*argv: str) -> str:
+        assert main(asked(server, *argv)) == 0
+        said: str = capsys.readouterr().out
+        return said
+
+    before = json.loads(ask("backends", "--learned", "--json"))["backends"]
+    assert set(before) == {"filecoin", "ipfs", "s3"}
+    assert {row["outcomes"] for row in before.values()} == {0}
+    for _ in range(3):
+        ask("record", "s3", "--success", "--duration-ms", "900", "--size", "64KiB")
+    ask("record", "ipfs", "--failure")
+    after = json.loads(ask("backends", "--learned", "--json"))["backends"]
+    assert after["filecoin"]["small_ms"] == before["filecoin"]["small_prior_ms"]
+    assert after["s3"]["small_ms"] > 5 * before["s3"]["small_ms"]
+    assert after["s3"]["small_high_ms"] < before["s3"]["small_high_ms"] * 5
+    assert after["s3"]["outcomes"] == 3
+    assert after["s3"]["seconds_since_failure"] is None
+    assert after["ipfs"]["success_probability"] < before["ipfs"]["success_probability"]
+    assert 0.0 <= after["ipfs"]["seconds_since_failure"] < PATIENCE_S
+    heading, times, success = ask("backends", "--learned").strip().split("\n\n")
+    assert "9 cases of 10" in heading
+    assert [line.split()[0] for line in times.splitlines()[2:]] == ["filecoin", "ipfs", "s3"]
+    ipfs, s3 = success.splitlines()[3:]
+    assert ipfs.endswith(" ago")
+    assert s3.split()[:3] == ["s3", "ok", "3"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["--learned", "--config", "routing.toml"],
+            "--config: 'routing.toml' is not valid; expected no file",
+        ),
+        (["--target", "localhost:1"], "--target: 'localhost:1' is not valid; expected a server only with"),
+    ],
+)
+def test_backends_asks_a_server_or_reads_a_file_and_not_both(argv: list[str], said: str, capsys: Any) -> None:
+    assert main(["backends", *argv]) == 2
+    assert capsys.readouterr().err.startswith(f"routing: {said}")
 
 
 # generate

@@ -70,7 +70,7 @@ FLOORS = (
         ),
         PURE,
     ),
-    Floor("state", ("core.router", "core.report", "core.events"), PURE),
+    Floor("state", ("core.router", "core.learned", "core.report", "core.events"), PURE),
     Floor(
         "translation",
         ("wireformat", "wire", "convert", "kinds", "options", "tables", "profiles", "config"),

@@ -9,7 +9,14 @@ from routing.cells import FORMS, cell, duration_text, money_text, size_text
 from routing.core.model import Backend
 from routing.core.report import SECTIONS
 from routing.display import Block, Cell, Table, plain
-from routing.views import SECTION_VIEWS, decision_view, insights_view, profiles_view, update_view
+from routing.views import (
+    SECTION_VIEWS,
+    decision_view,
+    insights_view,
+    learned_view,
+    profiles_view,
+    update_view,
+)
 
 WEIGHTS = {"performance": 0.75, "cost": 0.25}
 CANDIDATES = {
@@ -204,6 +211,25 @@ ROW = {
     "decisions": 4,
     "outcomes": 3,
 }
+LEARNED = {
+    "state": "ok",
+    "outcomes": 1204,
+    "small_ms": 70.0,
+    "small_low_ms": 65.0,
+    "small_high_ms": 75.4,
+    "small_prior_ms": 60.0,
+    "large_ms": 39_600.0,
+    "large_low_ms": 22_000.0,
+    "large_high_ms": 71_300.0,
+    "large_prior_ms": 40_000.0,
+    "speed_evidence": 0.962,
+    "success_probability": 0.998,
+    "success_low": 0.995,
+    "success_high": 1.0,
+    "prior_success": 0.999,
+    "success_evidence": 0.5,
+    "seconds_since_failure": 90.0,
+}
 ALL_SECTIONS: dict[str, Any] = {
     "factor_weights": WEIGHTS,
     "backend_scores": {"s3": 0.7},
@@ -213,6 +239,7 @@ ALL_SECTIONS: dict[str, Any] = {
     "usage_stats": {"s3": USAGE},
     "backends": {"s3": ROW},
     "system": SYSTEM,
+    "learned": {"s3": LEARNED},
 }
 
 
@@ -232,7 +259,27 @@ s3       suspended  0.7000   60.0 %        -          4         3"""
 def test_every_section_of_the_stream_is_shown() -> None:
     assert set(ALL_SECTIONS) == set(SECTIONS) | {"backends"} == set(SECTION_VIEWS) | {"system"}
     view = update_view({"timestamp": AT, "status": "NORMAL", "metrics": ALL_SECTIONS})
-    assert len([block for block in view if isinstance(block, Table)]) == len(SECTION_VIEWS)
+    shown = [block.title for block in view if isinstance(block, Table)]
+    assert len(shown) == len(SECTION_VIEWS) + 1, "what was learned has two tables"
+
+
+def test_what_was_learned_shows_both_sizes_with_how_sure_they_are() -> None:
+    never = {**LEARNED, "state": "suspended", "outcomes": 0, "seconds_since_failure": None}
+    assert (
+        said(learned_view({"timestamp": AT, "backends": {"s3": LEARNED, "new": never}}))
+        == """\
+2026-03-01 12:00:00 UTC  from and to: where the truth lies in 9 cases of 10
+
+expected times
+backend   64 KiB     from       to   1 GiB    from        to  learned
+s3       70.0 ms  65.0 ms  75.4 ms  39.6 s  22.0 s  1.19 min   96.2 %
+new      70.0 ms  65.0 ms  75.4 ms  39.6 s  22.0 s  1.19 min   96.2 %
+
+reliability
+backend  state      outcomes  success    from     to  learned  last failure
+s3       ok            1,204   99.8 %  99.5 %  100 %   50.0 %  1.50 min ago
+new      suspended         0   99.8 %  99.5 %  100 %   50.0 %             -"""
+    )
 
 
 def test_an_update_without_sections_is_its_heading() -> None:

@@ -15,6 +15,7 @@ from routing.client.values import (
     BackendSummary,
     Insights,
     Latency,
+    Learned,
     Metrics,
     Selection,
     Usage,
@@ -24,7 +25,7 @@ from routing.errors import InvalidArgument, shown
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-Row = TypeVar("Row", Usage, Latency, Activity, BackendSummary)
+Row = TypeVar("Row", Usage, Latency, Activity, BackendSummary, Learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ _SECTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "usage_stats": _rows(Usage),
         "system": lambda value: _row(Activity, value),
         "backends": _rows(BackendSummary),
+        "learned": _rows(Learned),
     }
 )
 """The sections of an update, each a field of Metrics."""

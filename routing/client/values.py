@@ -117,6 +117,34 @@ class BackendSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What is believed of one backend now, for an object of unknown type and a client of
+    unknown place: `small` is 64 KiB, `large` 1 GiB.
+
+    The truth lies from `low` to `high` with a probability of 90 %; `prior` is what the
+    profile alone says, and the evidence shares, in [0, 1), tell how much came from outcomes.
+    """
+
+    state: str
+    outcomes: int
+    small_ms: float
+    small_low_ms: float
+    small_high_ms: float
+    small_prior_ms: float
+    large_ms: float
+    large_low_ms: float
+    large_high_ms: float
+    large_prior_ms: float
+    speed_evidence: float
+    success_probability: float
+    success_low: float
+    success_high: float
+    prior_success: float
+    success_evidence: float
+    seconds_since_failure: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """One update. A section that was not asked for is None.
 
@@ -133,4 +161,5 @@ class Metrics:
     usage_stats: Mapping[str, Usage] | None = None
     system: Activity | None = None
     backends: Mapping[str, BackendSummary] | None = None
+    learned: Mapping[str, Learned] | None = None
     other: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

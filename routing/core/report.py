@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from routing.core.counts import Cell
+from routing.core.learned import learned
 from routing.core.model import State, SystemStatus
 from routing.core.router import Router
 
@@ -199,6 +200,10 @@ def _distribution(view: View) -> Values:
     return dict(view.router.windows.distribution(DEFAULT_HOURS, now=view.now))
 
 
+def _learned(view: View) -> Values:
+    return learned(view.router, now=view.now)
+
+
 SECTIONS: Mapping[str, Section] = MappingProxyType(
     {
         section.name: section
@@ -210,6 +215,7 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
             Section("content_distribution", _distribution, False, "decisions by type, last 24 hours"),
             Section("usage_stats", lambda view: _usage(view.totals), False, "last 24 hours"),
             Section("system", _system, True, "uptime, totals, rate, version"),
+            Section("learned", _learned, False, "beliefs now, and how sure they are"),
         )
     }
 )

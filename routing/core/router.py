@@ -94,6 +94,11 @@ class Router:
         return self._outcomes_total
 
     @property
+    def learning(self) -> Learning:
+        """What outcomes taught; to be read only."""
+        return self._learning
+
+    @property
     def windows(self) -> Windows:
         """The counts of the last hours; to be read only."""
         return self._windows

@@ -1,3 +1,4 @@
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from scripted import AT, Script
 from routing import wire
 from routing.client import InvalidRequest, ServerFault, SystemStatus
 from routing.client import messages as m
-from routing.client.values import Activity, BackendSummary, Latency, Usage
+from routing.client.values import Activity, BackendSummary, Latency, Learned, Usage
 from routing.core.model import Location, Outcome
 from routing.core.report import SECTIONS
 
@@ -173,6 +174,15 @@ def test_sections_come_typed() -> None:
     assert metrics.system == Activity(1.5, 2, 1, 0.1, 1, "9")
     assert metrics.backends == {"s3": BackendSummary(0.5, None, None, "ok", 2, 0)}
     assert metrics.latency_stats == {"s3": Latency(2, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0)}
+
+
+def test_what_was_learned_comes_typed() -> None:
+    row: dict[str, Any] = {field.name: 0.5 for field in fields(Learned)}
+    row |= {"state": "ok", "outcomes": 7.0, "seconds_since_failure": None}
+    learned = m.read_metrics(updated(learned={"s3": row})).learned
+    assert learned is not None
+    assert learned == {"s3": Learned(**row)}
+    assert type(learned["s3"].outcomes) is int
 
 
 def test_a_text_that_is_none_is_the_servers_fault() -> None:

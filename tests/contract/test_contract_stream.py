@@ -68,6 +68,17 @@ async def test_no_metrics_types_are_the_default_ones() -> None:
         assert (await server.metrics(metrics_types=SECTIONS)).keys() == set(SECTIONS)
 
 
+async def test_what_came_after_the_contract_is_sent_only_to_those_who_name_it() -> None:
+    """Additions are allowed: a client of before them sees what it saw."""
+    async with world(Backend(id="a")) as server:
+        for default in ({}, {"include_backends": True, "include_content_types": True}):
+            assert "learned" not in await server.metrics(**default)
+        assert (await server.metrics(metrics_types=["learned"])).keys() == {"learned"}
+        status, message = await status_of(server.update(metrics_types=["learnt"]))
+    assert status == "INVALID_ARGUMENT"
+    assert message.endswith("usage_stats, system, learned")
+
+
 async def test_an_unknown_metrics_type_is_refused_with_the_valid_ones() -> None:
     """an unknown name is INVALID_ARGUMENT, and the message lists the valid ones"""
     async with world(Backend(id="a")) as server:

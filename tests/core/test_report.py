@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from makers import NOON, Clock, router
 
+from routing.core.learned import learned
 from routing.core.model import Backend, SystemStatus
 from routing.core.report import SECTIONS, Metrics, SystemFacts, insights, metrics, status
 
@@ -174,6 +175,7 @@ def test_the_sections_are_the_contracts_and_those_left_out_by_default_too() -> N
         "content_distribution": False,
         "usage_stats": False,
         "system": True,
+        "learned": False,
     }
     assert all(section.help for section in SECTIONS.values())
 
@@ -196,6 +198,7 @@ def test_sections_say_the_same_as_the_insights() -> None:
     assert values["latency_stats"] == said.latency_stats
     assert values["content_distribution"] == said.content_type_distribution
     assert values["usage_stats"] == said.backend_usage_stats
+    assert values["learned"] == learned(clock.router, now=NOON)
 
 
 def test_include_content_types_adds_the_distribution_once() -> None:

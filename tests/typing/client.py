@@ -10,6 +10,7 @@ from routing.client import (
     BackendSummary,
     Insights,
     Latency,
+    Learned,
     Location,
     Metrics,
     RoutingClient,
@@ -60,6 +61,7 @@ async def asynchronous() -> None:
             assert_type(update.status, SystemStatus)
             assert_type(update.system, Activity | None)
             assert_type(update.backends, Mapping[str, BackendSummary] | None)
+            assert_type(update.learned, Mapping[str, Learned] | None)
         async with client.route(content_type="image/png", size_bytes=1) as decision:
             assert_type(decision, Trial)
             assert_type(decision.backend_id, str)

@@ -165,7 +165,17 @@ class MetricsUpdate(betterproto2.Message):
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    {section: values}.
+    {section: values}. The section learned says what is believed of each
+    backend now, for an object of unknown type and a client of unknown place:
+    {backend: {state, outcomes,
+     small_ms, small_low_ms, small_high_ms, small_prior_ms,
+     large_ms, large_low_ms, large_high_ms, large_prior_ms, speed_evidence,
+     success_probability, success_low, success_high, prior_success,
+     success_evidence, seconds_since_failure}}.
+    small_ms is the expected time for 64 KiB, large_ms that for 1 GiB; from low
+    to high is where it lies with a probability of 90 %, prior is what the
+    profile alone says, and the evidence shares, in [0, 1), tell how much came
+    from outcomes. seconds_since_failure is null before the first failure.
     """
 
     status: "MetricsUpdateSystemStatus" = betterproto2.field(
@@ -509,7 +519,7 @@ class StreamMetricsRequest(betterproto2.Message):
     )
     """
     Which sections to send: factor_weights, backend_scores, success_rates,
-    latency_stats, content_distribution, usage_stats, system. Empty
+    latency_stats, content_distribution, usage_stats, system, learned. Empty
     means factor_weights, backend_scores, success_rates, latency_stats, system.
     """
 
