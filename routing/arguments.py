@@ -1,12 +1,12 @@
 """What people type, as values: sizes, moments, ports, seconds, counts."""
 
 import re
-import warnings
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from routing.errors import shown
+from routing.moments import moment_of
 
 _UNIT_BYTES = {
     "": 1,
@@ -15,9 +15,6 @@ _UNIT_BYTES = {
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", 1)},
 }
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", re.ASCII)
-_UNIX_SECONDS = re.compile(r"\d{9,11}(\.\d+)?", re.ASCII)
-"""Nine digits and more are no date that anybody writes; up to eleven, until the year 5138."""
-
 _MAX_SIZE_BYTES = (1 << 63) - 1
 _MAX_PORT = 65535
 
@@ -57,17 +54,10 @@ def moment(given: str) -> datetime:
     >>> moment("1 March 2026, 10am") == moment("1772359200")
     True
     """
-    from dateutil.parser import ParserError, UnknownTimezoneWarning, parse
-
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
-        if _UNIX_SECONDS.fullmatch(given):
-            return datetime.fromtimestamp(float(given), UTC)
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UnknownTimezoneWarning)  # it would go on with the zone left out
-            parsed = parse(given, default=midnight)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except (ParserError, UnknownTimezoneWarning, OverflowError, ValueError):
+        return moment_of(given, today=midnight)
+    except (OverflowError, ValueError):
         raise ArgumentTypeError(
             f"{shown(given)} is no time; expected for example 2026-03-01T12:00:00Z, "
             "'1 March 2026 12:00 +02:00', 10:30 (today, UTC) or Unix seconds"

@@ -80,6 +80,15 @@ def money_text(dollars: float) -> str:
     return f"{dollars:,.6f}".rstrip("0").rstrip(".")
 
 
+def usd_text(dollars: float) -> str:
+    """An amount of money: three digits that matter, and never fewer than the cents.
+
+    >>> usd_text(1234.5), usd_text(0.000123456), usd_text(0)
+    ('1,234.50', '0.000123', '0.00')
+    """
+    return f"{dollars:,.2f}" if dollars >= 1 or not dollars else f"{dollars:.3g}"
+
+
 def value_text(form: Callable[[float], str], value: object) -> str:
     """The value by `form`, or as it is where it is no number, or MISSING where it is nothing."""
     if value is None or value == "" or value == frozenset():
@@ -96,6 +105,10 @@ FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
         "score": score_text,
         "weight": score_text,
         "success_rate": share_text,
+        "success_rate_error": share_text,
+        "logged_share": share_text,
+        "router_share": share_text,
+        "usd": usd_text,
         "success_probability": share_text,
         "prior_success": share_text,
         "success_evidence": share_text,
@@ -120,7 +133,7 @@ STATUSES = MappingProxyType({"NORMAL": "good", "WARNING": "warn", "CRITICAL": "b
 
 def cell(key: str, value: object) -> Cell:
     """One value as its key says, toned where it tells good from bad."""
-    form = FORMS.get(key) or (duration_text if key.endswith("_ms") else count_text)
+    form = FORMS.get(key) or (duration_text if key.endswith(("_ms", "_ms_error")) else count_text)
     text = value_text(form, value)
     if key == "success_rate" and isinstance(value, int | float):
         return Cell(text, "bad" if value < LEAST_CRITICAL else "warn" if value < LEAST_WARNING else "good")

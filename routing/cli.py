@@ -11,12 +11,13 @@ from io import TextIOWrapper
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 from routing import __version__, commands, flags
-from routing.errors import ConfigError, InvalidArgument, MissingExtra, RoutingError
+from routing.errors import BadTrace, ConfigError, InvalidArgument, MissingExtra, RoutingError
+from routing.replay.command import replay
 from routing.screen import Screen
 
 FINE, REFUSED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-MISUSES = (ConfigError, InvalidArgument, MissingExtra)
+MISUSES = (BadTrace, ConfigError, InvalidArgument, MissingExtra)
 """What only another command line, file or machine can mend; all else is somebody's no."""
 
 
@@ -117,6 +118,19 @@ COMMANDS = (
             "routing backends --json",
             "routing backends --learned --target router.example:50051",
         ),
+    ),
+    Command(
+        "replay",
+        "replay a trace: what would have been chosen",
+        flags.replay,
+        replay,
+        (
+            "routing replay trace.csv --config routing.toml",
+            "routing replay trace.jsonl.gz --strategy performance --teach all --json",
+            "routing replay - --target localhost:50051 --skip-invalid",
+        ),
+        "Compares the router's choices with those of the trace; docs/replay.md has the columns, and\n"
+        'what the numbers can tell. A server that is asked needs clock = "request".',
     ),
     Command(
         "generate",

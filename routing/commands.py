@@ -161,7 +161,7 @@ async def _watch(arguments: Namespace, screen: Screen) -> None:
     from contextlib import aclosing
 
     wanted = arguments.section or _ALWAYS_SHOWN
-    async with _client(arguments) as client:
+    async with client_of(arguments) as client:
         stream = client.metrics(
             interval_seconds=arguments.interval,
             sections=tuple(dict.fromkeys(("system", *(name for name in wanted if name != "backends")))),
@@ -244,14 +244,15 @@ def _ask(
     import asyncio
 
     async def ask() -> Result:
-        async with _client(arguments) as client:
+        async with client_of(arguments) as client:
             return await call(client)
 
     with screen.working(f"asking {target(arguments)}"):
         return asyncio.run(ask())
 
 
-def _client(arguments: Namespace) -> "RoutingClient":
+def client_of(arguments: Namespace) -> "RoutingClient":
+    """A client of the server to ask."""
     from routing.client import RoutingClient
 
     return RoutingClient(target(arguments), tls=tls(arguments), timeout_seconds=arguments.timeout)

@@ -77,6 +77,14 @@ class ConfigError(RoutingError):
         self.key = key
 
 
+class BadTrace(RoutingError):
+    """A trace that cannot be read, or a row of it (line 0 is all of the file)."""
+
+    def __init__(self, where: str, line: int, expected: str) -> None:
+        super().__init__(f"{where}: line {line:,}: {expected}" if line else f"{where}: {expected}")
+        self.line = line
+
+
 class MissingExtra(RoutingError):
     """A feature whose optional packages are not installed."""
 

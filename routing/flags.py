@@ -1,6 +1,7 @@
 """What each command can be told: its flags."""
 
 from argparse import Action, ArgumentParser, BooleanOptionalAction
+from collections.abc import Callable
 from types import MappingProxyType
 
 from routing.arguments import count, moment, port, seconds, size, text
@@ -117,6 +118,28 @@ def backends(parser: ArgumentParser) -> None:
     _server(parser)
 
 
+def replay(parser: ArgumentParser) -> None:
+    """What a trace does not say of itself, and who is to decide."""
+    from routing.replay.teach import Teach
+
+    _path(
+        parser.add_argument(
+            "file", metavar="FILE", help="CSV or JSON lines, gzip or not; - reads the standard input"
+        )
+    )
+    add = parser.add_argument
+    told = "of which outcomes the router hears: where it agrees with the trace, or all (default: matched)"
+    add("--teach", choices=[each.value for each in Teach], default=Teach.MATCHED, help=told)
+    add(
+        "--skip-invalid", action="store_true", help="count rows that are wrong, rather than stop at the first"
+    )
+    _weighing(parser)
+    _config(parser)
+    add("--seed", type=count, metavar="N", help="what the dice of `adaptive` come from (default: 0)")
+    _calling(parser.add_argument_group("a server to ask, rather than a router in this process").add_argument)
+    _json(parser)
+
+
 def completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
 
@@ -132,6 +155,14 @@ def _purpose(parser: ArgumentParser) -> None:
 
 
 def _choice(parser: ArgumentParser) -> None:
+    add = _weighing(parser)
+    add("--exclude-backend", action="append", type=text, metavar="ID", help="leave this out; repeat for each")
+    add(
+        "--require-tag", action="append", type=text, metavar="TAG", help="only with this tag; repeat for each"
+    )
+
+
+def _weighing(parser: ArgumentParser) -> Callable[..., Action]:
     from routing.core.scoring import PRIORITIES, STRATEGIES
 
     add = parser.add_argument_group("how to choose").add_argument
@@ -142,10 +173,7 @@ def _choice(parser: ArgumentParser) -> None:
     add(
         "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"
     )
-    add("--exclude-backend", action="append", type=text, metavar="ID", help="leave this out; repeat for each")
-    add(
-        "--require-tag", action="append", type=text, metavar="TAG", help="only with this tag; repeat for each"
-    )
+    return add
 
 
 def _place(parser: ArgumentParser) -> None:
@@ -172,7 +200,12 @@ def _server(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("the server to ask").add_argument
     add("--host", default=DEFAULT_HOST, help=f"where it listens (default: {DEFAULT_HOST})")
     add("--port", type=port, default=DEFAULT_PORT, help=f"where it listens (default: {DEFAULT_PORT})")
-    add("--target", metavar="HOST:PORT", help="both at once")
+    _calling(add)
+    _json(parser)
+
+
+def _calling(add: Callable[..., Action]) -> None:
+    add("--target", metavar="HOST:PORT", help="host and port at once")
     add("--use-ssl", action="store_true", help="call by TLS, trusting what the system trusts")
     _path(add("--ssl-ca", metavar="FILE", help="call by TLS, trusting the certificates in this PEM file"))
     add(
@@ -182,7 +215,6 @@ def _server(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"how long to wait for an answer (default: {DEFAULT_TIMEOUT_S:g})",
     )
-    _json(parser)
 
 
 def _json(parser: ArgumentParser) -> None:

@@ -74,8 +74,9 @@ class Screen:
             yield lambda values: self._below(values, view)
 
     @contextmanager
-    def working(self, label: str, *, after_s: float = _SPINNER_AFTER_S) -> Iterator[None]:
-        """Turns a spinner on the error stream while the block takes longer than `after_s`."""
+    def working(self, label: str | Callable[[], str], *, after_s: float = _SPINNER_AFTER_S) -> Iterator[None]:
+        """Turns a spinner on the error stream while the block takes longer than `after_s`. A
+        label that is asked for again and again, from another thread, can tell how far it is."""
         if not self.err.isatty() or self._environment.get("TERM") == "dumb":
             yield
             return
@@ -88,15 +89,18 @@ class Screen:
             done.set()
             spinner.join()
 
-    def _spin(self, label: str, done: threading.Event, after_s: float) -> None:
+    def _spin(self, label: str | Callable[[], str], done: threading.Event, after_s: float) -> None:
         if done.wait(after_s):
             return
+        widest = 0
         for frame in cycle("|/-\\"):
-            self.err.write(f"\r{frame} {label}")
+            said = f"{frame} {label if isinstance(label, str) else label()}"
+            widest = max(widest, len(said))
+            self.err.write(f"\r{said:<{widest}}")
             self.err.flush()
             if done.wait(_SPINNER_FRAME_S):
                 break
-        self.err.write("\r" + " " * (len(label) + 2) + "\r")
+        self.err.write("\r" + " " * widest + "\r")
         self.err.flush()
 
     def _show(self, blocks: tuple[Block, ...]) -> None:

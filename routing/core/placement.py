@@ -157,6 +157,12 @@ class Placement:
         )
         self.advance(now)
 
+    def withdraw(self, request_id: str) -> None:
+        """Forgets the decision on this request, if it is still kept: nothing is in flight for it."""
+        serial = self._by_request.get(request_id)
+        if serial is not None:
+            self._forget(serial)
+
     def link(self, outcome: Outcome) -> Pending | None:
         """The decision that this is the outcome of, by request_id, else by hash and backend."""
         if outcome.request_id:

@@ -173,6 +173,10 @@ class Router:
         self._note_outcome(outcome, pending, at, now)
         return Recorded(True, "recorded" if pending is None else "recorded for its decision")
 
+    def withdraw(self, request_id: str) -> None:
+        """Lets go of a decision that was not carried out. It stays counted."""
+        self._placement.withdraw(request_id)
+
     def note_discovered(self, names: Iterable[str]) -> None:
         """Takes in names that clients have used before, as far as they would be taken now."""
         self._registry.merge(names)

@@ -151,6 +151,28 @@ def test_a_decision_waits_for_its_outcome_for_an_hour(fields: dict[str, str]) ->
 # --- in flight ---
 
 
+def test_a_decision_that_was_not_carried_out_is_withdrawn_with_all_that_it_left() -> None:
+    placement = Placement()
+    decide(placement, request_id="r", content_hash="h")
+    decide(placement, request_id="other", content_hash="h")
+    placement.withdraw("r")
+    assert placement.inflight("a") == 1
+    assert tell(placement, request_id="r") is None
+    found = tell(placement, content_hash="h")
+    assert found is not None
+    assert found.request_id == "other"
+
+
+@pytest.mark.parametrize("request_id", ["", "unheard of", "r"])
+def test_what_is_not_waited_for_cannot_be_withdrawn(request_id: str) -> None:
+    placement = Placement()
+    decide(placement)
+    decide(placement, request_id="r")
+    placement.withdraw("r")
+    placement.withdraw(request_id)
+    assert placement.inflight("a") == 1
+
+
 def test_what_was_decided_is_in_flight_until_its_outcome_comes() -> None:
     placement = Placement()
     decide(placement, "a", request_id="r1")

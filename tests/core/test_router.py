@@ -503,6 +503,16 @@ def test_what_is_in_flight_lowers_the_load_factor_until_it_is_reported() -> None
     assert clock.select().chosen.factor_scores[-1] == 1.0
 
 
+def test_a_decision_that_is_withdrawn_is_no_load_but_stays_counted() -> None:
+    clock = Clock(router([Backend("a", max_inflight=4)]))
+    for number in range(1, 4):
+        clock.select()
+        clock.router.withdraw(f"request-{number}")
+    assert clock.select().chosen.factor_scores[-1] == 1.0
+    assert clock.router.decisions_total == 4
+    assert clock.record("a", True, request_id="request-1").message == "recorded"
+
+
 def test_a_full_backend_gives_way_to_its_equal() -> None:
     clock = Clock(router([Backend("a", max_inflight=1), Backend("b", max_inflight=1)]))
     assert [clock.select().chosen.backend_id for _ in range(4)] == ["a", "b", "a", "a"]

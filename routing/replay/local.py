@@ -1,0 +1,56 @@
+"""A router in this process, whose time is that of the trace."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
+
+from routing.core.factors import FACTORS
+from routing.core.model import Outcome, Ranked
+from routing.errors import InvalidArgument, LimitReached, NoEligibleBackend
+from routing.options import Settings
+from routing.replay.choice import Belief, Choice, Unfit, dollars
+from routing.replay.columns import Logged
+from routing.server import assemble
+from routing.service import RequestClock
+
+_COST = tuple(FACTORS).index("cost")
+
+
+class InProcess:
+    """Decides as a fresh server with these settings would; the same seed, the same choices."""
+
+    def __init__(self, settings: Settings, *, seed: int) -> None:
+        # What a server with these settings has learned is not to be touched.
+        forgetful = replace(settings, server=replace(settings.server, state=None))
+        dice = Random(seed)  # noqa: S311 (explores backends, keeps no secret)
+        self._router = assemble(forgetful, random=dice, clock=RequestClock()).router
+
+    async def choose(self, row: Logged) -> Choice:
+        try:
+            decision = self._router.select(row.query, now=row.at)
+        except NoEligibleBackend as error:
+            return Choice("", refusal=error.message)
+        except (InvalidArgument, LimitReached) as error:
+            raise Unfit(error.message) from None
+        candidates = (decision.chosen, *decision.others)
+        return Choice(decision.chosen.backend_id, self._beliefs(row, candidates))
+
+    async def teach(self, outcome: Outcome, *, at: float) -> str:
+        try:
+            recorded = self._router.record(outcome, now=at)
+        except (InvalidArgument, LimitReached) as error:
+            return error.message
+        return "" if recorded.recorded else recorded.message
+
+    def withdraw(self, request_id: str) -> None:
+        self._router.withdraw(request_id)
+
+    def _beliefs(self, row: Logged, candidates: tuple[Ranked, ...]) -> Mapping[str, Belief]:
+        return {
+            one.backend_id: Belief(
+                one.estimate.expected_ms,
+                one.estimate.success_probability,
+                dollars(row.query, one.factor_scores[_COST]),
+            )
+            for one in candidates
+        }

@@ -1,0 +1,103 @@
+"""A running server that takes its time from the requests."""
+
+from datetime import datetime
+from typing import Any
+
+from routing import wire
+from routing.client import InvalidRequest, NoBackend, Overloaded, RoutingClient
+from routing.core.model import Outcome, Query
+from routing.errors import ConfigError
+from routing.replay.choice import Belief, Choice, Unfit, dollars
+from routing.replay.columns import Logged
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+class AtServer:
+    """Decides by asking a server, row by row, each with the trace's own time."""
+
+    def __init__(self, client: RoutingClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._checked = False
+
+    async def choose(self, row: Logged) -> Choice:
+        at = wire.write_time(row.at)
+        if not self._checked:
+            await self._check_not_ahead(at)
+        query = row.query
+        try:
+            selection = await self._client.select(
+                content_hash=query.content_hash,
+                content_type=query.content_type,
+                size_bytes=query.size_bytes,
+                metadata=_metadata(query),
+                strategy=query.strategy,
+                priority=query.priority,
+                available_backends=query.available_backends,
+                location=query.location,
+                request_id=query.request_id,
+                at=at,
+                explain=True,
+            )
+        except NoBackend as error:
+            return Choice("", refusal=error.message)
+        except (InvalidRequest, Overloaded) as error:
+            raise Unfit(error.message) from None
+        if not self._checked and selection.at != at:
+            raise self._refused(selection.at, at)
+        self._checked = True
+        candidates = (selection.explanation or {})["candidates"]
+        return Choice(selection.backend_id, {name: _belief(query, one) for name, one in candidates.items()})
+
+    async def teach(self, outcome: Outcome, *, at: float) -> str:
+        try:
+            answer = await self._client.record(
+                outcome.backend_id,
+                outcome.success,
+                request_id=outcome.request_id,
+                content_hash=outcome.content_hash,
+                content_type=outcome.content_type,
+                size_bytes=outcome.size_bytes,
+                duration_ms=outcome.duration_ms,
+                error=outcome.error,
+                at=wire.write_time(at),
+            )
+        except (InvalidRequest, Overloaded) as error:
+            return error.message
+        return "" if answer.recorded else answer.message
+
+    def withdraw(self, request_id: str) -> None:
+        """No call says so; on the server it counts as in flight until that has faded."""
+
+    async def _check_not_ahead(self, at: datetime) -> None:
+        """Before anything is decided: a server that is at work must not be taught a trace."""
+        now = (await self._client.insights()).at
+        if now > at:
+            raise self._refused(now, at)
+
+    def _refused(self, now: datetime, at: datetime) -> ConfigError:
+        expected = (
+            'expected a server with clock = "request" in [routing] (ROUTING_CLOCK=request) that has seen '
+            f"nothing later than the trace: its clock says {now:{_TIME}} UTC, "
+            f"the trace begins at {at:{_TIME}}"
+        )
+        return ConfigError(f"--target {self._name}", "", expected)
+
+
+def _metadata(query: Query) -> dict[str, Any]:
+    return {
+        "operation": query.operation.value,
+        "retention_months": query.retention_months,
+        "expected_reads": query.expected_reads,
+        "require_tags": sorted(query.require_tags),
+        "exclude_backends": sorted(query.exclude_backends),
+    }
+
+
+def _belief(query: Query, candidate: dict[str, Any]) -> Belief:
+    return Belief(
+        candidate["expected_ms"],
+        candidate["success_probability"],
+        dollars(query, candidate["factor_scores"]["cost"]),
+    )

@@ -1,0 +1,152 @@
+"""A trace's file, as rows with their line numbers: CSV or JSON lines, gzip or not."""
+
+import csv
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from io import BufferedReader, TextIOWrapper
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn, Self, cast
+
+from routing.errors import BadTrace, listed, shown
+from routing.kinds import seen
+from routing.replay.columns import REQUIRED
+from routing.tables import place
+
+STANDARD_INPUT = "-"
+_GZIP = b"\x1f\x8b"
+LONGEST_LINE = 4 << 20
+"""As long as a request may be. A file without any line end would otherwise fill the memory."""
+
+_BROKEN = (OSError, EOFError, zlib.error)
+"""What reading may raise, from the disk or out of a gzip file."""
+
+Row = tuple[int, Mapping[str, Any]] | BadTrace
+"""The number of the line on which the row ends, and its fields; or what is wrong with it."""
+
+
+class Source:
+    """An open trace. `rows` can be gone through once, and holds one row at a time.
+
+    The content tells what it is: gzip by its first two bytes, JSON lines by an opening
+    brace; anything else is CSV with a header.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = "standard input" if path == STANDARD_INPUT else place(path)
+        self._path = path
+        self._open = ExitStack()
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        try:
+            if self._path == STANDARD_INPUT:
+                self._file = sys.stdin.buffer
+                return self
+            path = Path(self._path)
+            self._file = self._open.enter_context(path.open("rb"))
+            self._size = path.stat().st_size
+        except (OSError, ValueError, AttributeError) as error:
+            # ValueError: a path with a null byte; AttributeError: a standard input that was closed.
+            self._fail(error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def share_read(self) -> float | None:
+        """How much of the file was read; None where nobody knows how much there is."""
+        if self._file is None or not self._size:
+            return None
+        return min(1.0, self._file.tell() / self._size)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row; BadTrace is raised for what no later row could mend."""
+        try:
+            yield from self._rows()
+        except _BROKEN as error:
+            self._fail(error)
+
+    def _rows(self) -> Iterator[Row]:
+        lines, blank = self._lines(), 0
+        for first in lines:
+            if not first.strip():
+                blank += 1
+                continue
+            read = self._json_rows if first.lstrip().startswith("{") else self._csv_rows
+            return read(chain((first,), lines), blank)
+        raise BadTrace(self.name, 0, "expected rows, got nothing")
+
+    def _lines(self) -> Iterator[str]:
+        text = self._text()
+        for line, content in enumerate(iter(lambda: text.readline(LONGEST_LINE + 1), ""), 1):
+            if len(content) > LONGEST_LINE:
+                raise BadTrace(self.name, line, f"expected at most {LONGEST_LINE:,} characters in a line")
+            yield content
+
+    def _text(self) -> TextIOWrapper:
+        assert self._file is not None, "rows are read inside the with block"
+        buffered = cast(BufferedReader, self._file)
+        if buffered.peek(2)[:2] == _GZIP:
+            buffered = cast(BufferedReader, self._open.enter_context(gzip.GzipFile(fileobj=buffered)))
+        # What is no UTF-8 is found in its field, where it has a line and a column.
+        text = TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape", newline="")
+        self._open.callback(text.detach)
+        return text
+
+    def _csv_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
+        reader = csv.reader(lines, strict=True)
+        header = next(reader, [])
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            raise BadTrace(self.name, blank + 1, f"expected each column once, got {shown(repeated[0])} twice")
+        missing = [name for name in REQUIRED if name not in header]
+        if missing:
+            expected = f"expected a header with the columns {listed(missing)}, or one JSON object a line"
+            raise BadTrace(self.name, blank + 1, expected)
+        while True:
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                yield BadTrace(self.name, blank + reader.line_num, f"expected CSV: {error}")
+                continue
+            if fields is None:
+                return
+            line = blank + reader.line_num
+            if len(fields) == len(header):
+                yield line, dict(zip(header, fields, strict=True))
+            elif fields:
+                expected = f"expected {len(header)} fields as in the header, got {len(fields)}"
+                yield BadTrace(self.name, line, expected)
+
+    def _json_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
+        for line, text in enumerate(lines, blank + 1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text, parse_constant=_refused)
+            except (ValueError, RecursionError) as error:
+                reason = str(error) or type(error).__name__
+                yield BadTrace(self.name, line, f"expected a JSON object: {reason}")
+                continue
+            if isinstance(row, dict):
+                yield line, row
+            else:
+                yield BadTrace(self.name, line, f"expected a JSON object, got {seen(row)}")
+
+    def _fail(self, error: Exception) -> NoReturn:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadTrace(self.name, 0, f"expected a file that can be read: {reason}") from None
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,294 @@
+"""`routing replay` as people run it: in this process, and against a real server in one of its own."""
+
+import gzip
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_makers import NOON, csv_lines, json_lines, written
+from server_process import PATIENCE_S, ServerProcess, StartServer, command, process_environment
+
+from routing.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+TRACE = str(ROOT / "examples" / "simulated-trace.csv")
+CONFIG = str(ROOT / "examples" / "minimal.toml")
+REQUEST_CLOCK = {"ROUTING_CLOCK": "request"}
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("ROUTING_")]:
+        monkeypatch.delenv(name)
+
+
+class Said:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def replay(capsys: pytest.CaptureFixture[str]) -> Any:
+    def replay(*argv: str) -> Said:
+        return Said(main(["replay", *argv]), *capsys.readouterr())
+
+    return replay
+
+
+def test_the_example_is_what_its_program_writes() -> None:
+    written = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "simulated_trace.py")], capture_output=True, check=True
+    )
+    assert written.stdout.decode() == Path(TRACE).read_text()
+
+
+def test_what_is_simulated_says_so() -> None:
+    assert "made up" in (ROOT / "examples" / "simulated_trace.py").read_text()[:300]
+
+
+def test_it_shows_who_got_what_what_was_seen_what_is_modelled_and_how_to_read_it(replay: Any) -> None:
+    said = replay(TRACE, "--config", CONFIG)
+    assert (said.code, said.err) == (0, "")
+    heading, router, backends, seen, modelled, prose = said.out.strip().split("\n\n")
+    assert heading == f"{TRACE}  600 rows  2026-03-02 08:00:30 to 2026-03-02 13:59:42 UTC"
+    assert router.startswith("router in this process  strategy as in the trace, or hybrid  taught ")
+    names = [line.split()[0] for line in backends.splitlines()[2:]]
+    assert names == ["bucket-frankfurt", "bucket-oregon", "disk-in-the-cellar"]
+    assert seen.splitlines()[2].startswith("logged, all            600    600   91.7 %")
+    assert seen.splitlines()[3].startswith("router, weighted")
+    assert modelled.startswith("modelled, 600 rows\n")
+    assert "each weighted by 1" in prose
+    assert all(len(line) <= 120 for line in said.out.splitlines())
+
+
+def test_the_same_trace_and_seed_print_the_same_bytes(replay: Any) -> None:
+    one, same, other = (
+        replay(TRACE, "--config", CONFIG, "--strategy", "adaptive", "--json", "--seed", seed).out
+        for seed in ("1", "1", "2")
+    )
+    assert one == same != other
+
+
+def test_without_propensities_it_says_that_the_rows_may_be_a_selection(replay: Any, tmp_path: Path) -> None:
+    said = replay(written(tmp_path, json_lines([{"backend_id": name} for name in ("s3", "ipfs", "s3")])))
+    assert "router, where it agreed" in said.out
+    assert "Otherwise these rows are a selection" in said.out
+    assert "hardly more than an anecdote" in said.out
+    assert "doubtful" not in said.out
+
+
+def test_propensities_that_cannot_be_right_are_doubted(replay: Any, tmp_path: Path) -> None:
+    rows = [{"backend_id": "s3", "propensity": 0.25, "timestamp": NOON + at} for at in range(200)]
+    said = replay(written(tmp_path, json_lines([*rows, {"backend_id": "ipfs", "propensity": 0.25}])))
+    assert "doubtful  The weights have a mean of 3.98 ± 0.02" in said.out
+
+
+def test_what_was_odd_about_the_trace_is_told(replay: Any, tmp_path: Path) -> None:
+    rows = [
+        {"backend_id": "s3", "timestamp": NOON + 5, "mood": "good"},
+        {"backend_id": "gone", "timestamp": NOON},
+        {"backend_id": "s3", "require_tags": ["on-the-moon"]},
+        {"backend_id": "s3", "success": "perhaps"},
+    ]
+    path = written(tmp_path, json_lines(rows), "t.jsonl")
+    said = replay(path, "--skip-invalid", "--teach", "all")
+    assert (said.code, said.err) == (0, "")
+    assert "2 rows stood behind later ones; put in order" in said.out
+    assert f"1 rows skipped; the first: {path}: line 4: success: expected true or false" in said.out
+    assert "columns that nobody reads: mood" in said.out
+    assert "1 rows without a choice; the first: no eligible backend (" in said.out
+    assert "1 rows whose logged backend was no candidate for the router" in said.out
+    assert "taught 3 outcomes (all)" in said.out
+    values = replay(path, "--skip-invalid", "--json").json
+    assert values["trace"]["skipped"] == 1
+    assert values["trace"]["unknown_columns"] == ["mood"]
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "said"),
+    [
+        ("a,b\n", [], "trace: line 1: expected a header with the columns timestamp, backend_id, or one JSON"),
+        (csv_lines("timestamp,backend_id"), [], "trace: expected rows, got none"),
+        (csv_lines("timestamp,backend_id", "x,s3"), [], "trace: line 2: timestamp: expected a time"),
+        (
+            csv_lines("timestamp,backend_id", "x,s3"),
+            ["--skip-invalid"],
+            "trace: expected rows, got 1 wrong ones; the first: trace: line 2: timestamp: expected",
+        ),
+        (json_lines([{}]), ["--config", "absent.toml"], "absent.toml: expected a file that can be read"),
+        (
+            json_lines([{}]),
+            ["--target", "x:1", "--seed", "1"],
+            "--seed: 1 is not valid; expected nothing with",
+        ),
+        (
+            json_lines([{}]),
+            ["--target", "x:1", "--config", "c"],
+            "--config: 'c' is not valid; expected nothing",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    content: str, flags: list[str], said: str, replay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, content)
+    found = replay("trace", *flags)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"routing: {said}")
+    assert found.err.count("\n") == 1
+
+
+def run(*argv: str, stdin: bytes = b"") -> Said:
+    done = subprocess.run(
+        [*command(), "replay", *argv],
+        input=stdin,
+        capture_output=True,
+        env=process_environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dash_reads_the_standard_input(packed: bool) -> None:
+    content = json_lines([{"backend_id": "s3"}] * 3).encode()
+    said = run("-", stdin=gzip.compress(content) if packed else content)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("standard input  3 rows")
+
+
+def test_a_closed_standard_input_is_one_line() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *command(), "replay", "-"],
+        capture_output=True,
+        text=True,
+        env=process_environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("routing: standard input: expected ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_person_sees_how_far_it_is(tmp_path: Path) -> None:
+    """The pipe gives rows, and no end: so the wait is as long as it takes to see the progress."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*command(), "replay", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=process_environment({"TERM": "xterm"}),
+    )
+    os.close(theirs)
+    assert process.stdin is not None
+    process.stdin.write(json_lines([{"backend_id": "s3"}] * 5).encode())
+    process.stdin.flush()
+    seen = b""
+    while b"replaying standard input  0 rows" not in seen:
+        seen += os.read(ours, 1024)
+    process.stdin.close()
+    assert process.wait(PATIENCE_S) == 0
+    os.close(ours)
+
+
+# --- through a server ---
+
+
+def test_a_server_chooses_as_a_router_in_this_process_does(start_server: StartServer, replay: Any) -> None:
+    server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
+    local = replay(TRACE, "--config", CONFIG, "--json").json
+    remote = replay(TRACE, "--target", server.address, "--json").json
+    assert remote["router"].pop("target") == server.address
+    del local["router"]["target"], local["router"]["seed"], remote["router"]["seed"]
+    numbers, others = flat(local), flat(remote)
+    assert numbers.keys() == others.keys()
+    for name, value in numbers.items():
+        assert others[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
+    assert local["taught"] > 200
+
+
+def flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return found
+
+
+def test_all_outcomes_teach_a_server_that_then_knows_them(
+    start_server: StartServer, replay: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
+    said = replay(TRACE, "--target", server.address, "--teach", "all")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[2].startswith(
+        f"router {server.address}  strategy as in the trace, or hybrid  taught 600"
+    )
+    assert main(["backends", "--learned", "--target", server.address, "--json"]) == 0
+    learned = json.loads(capsys.readouterr().out)["backends"]
+    assert {name: row["outcomes"] for name, row in learned.items()} == {
+        "bucket-frankfurt": 289,
+        "bucket-oregon": 71,
+        "disk-in-the-cellar": 240,
+    }
+    cellar = learned["disk-in-the-cellar"]
+    assert cellar["large_ms"] > 5 * cellar["large_prior_ms"], "the trace's slow line"
+
+
+def test_a_server_with_a_clock_of_its_own_is_refused_and_learns_nothing(
+    server: ServerProcess, replay: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = replay(TRACE, "--target", server.address)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(
+        f'routing: --target {server.address}: expected a server with clock = "request" in [routing] '
+    )
+    assert said.err.endswith("UTC, the trace begins at 2026-03-02 08:00:30\n")
+    main(["insights", "--target", server.address, "--json"])
+    assert json.loads(capsys.readouterr().out)["backend_usage_stats"] == {}
+
+
+def test_a_server_with_a_clock_of_its_own_is_refused_also_by_a_trace_of_the_future(
+    server: ServerProcess, replay: Any, tmp_path: Path
+) -> None:
+    path = written(tmp_path, json_lines([{"timestamp": "2999-01-01T00:00:00Z", "backend_id": "s3"}]))
+    said = replay(path, "--target", server.address)
+    assert said.code == 2
+    assert 'expected a server with clock = "request"' in said.err
+
+
+def test_a_server_that_has_seen_a_later_trace_is_refused(start_server: StartServer, replay: Any) -> None:
+    server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
+    assert replay(TRACE, "--target", server.address).code == 0
+    said = replay(TRACE, "--target", server.address)
+    assert said.code == 2
+    assert "its clock says 2026-03-02 " in said.err
+
+
+def test_what_a_server_must_not_learn_is_the_row_s_mistake(
+    start_server: StartServer, replay: Any, tmp_path: Path
+) -> None:
+    server = start_server(environment=REQUEST_CLOCK | {"ROUTING_DISCOVER": "false"})
+    rows = [{"backend_id": "s3"}, {"backend_id": "x", "available_backends": ["x"]}]
+    path = written(tmp_path, json_lines(rows))
+    said = replay(path, "--target", server.address)
+    assert said.code == 2
+    assert said.err.startswith(f"routing: {path}: line 2: available_backends: 'x' is not valid")
+
+
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(replay: Any) -> None:
+    said = replay(TRACE, "--target", "127.0.0.1:1", "--timeout", "5")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("routing: UNAVAILABLE: 127.0.0.1:1: ")
