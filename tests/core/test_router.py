@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -352,21 +353,120 @@ def test_an_outcome_without_a_duration_says_nothing_about_speed() -> None:
     assert after.success_probability > before.success_probability
 
 
-def test_an_outcome_teaches_about_the_place_and_the_type_of_its_request() -> None:
-    """The outcome itself says neither; the decision knows both."""
+@pytest.mark.parametrize("link", ["request_id", "content_hash"])
+def test_an_outcome_teaches_about_the_place_the_type_and_the_size_of_its_request(link: str) -> None:
+    """The outcome itself says none of them; the decision knows all three."""
     clock = Clock(router(["a"]))
-    for _ in range(40):
-        decision = clock.select(location=SYDNEY, content_type="image/png", size_bytes=1000)
-        clock.succeed("a", request_id=decision.query.request_id, duration_ms=1500)
-        clock.now += 1.0
-        decision = clock.select(location=FRANKFURT, content_type="video/mp4", size_bytes=1000)
-        clock.succeed("a", content_hash="", request_id=decision.query.request_id, duration_ms=150)
+    for number in range(40):
+        for location, kind, duration_ms in ((SYDNEY, "image/png", 1500), (FRANKFURT, "video/mp4", 150)):
+            name = {link: f"{number} {kind}"}
+            clock.select(**name, location=location, content_type=kind, size_bytes=1000)
+            assert clock.record("a", True, **name, duration_ms=duration_ms).message.endswith("its decision")
+            clock.now += 1.0
     far, near = (
         clock.select(location=place, content_type=kind, size_bytes=1000).chosen.estimate.expected_ms
         for place, kind in ((SYDNEY, "image/png"), (FRANKFURT, "video/mp4"))
     )
     assert far > 2 * near
     assert clock.router.windows.totals(1, content_type="image/png", now=clock.now)["a"].outcomes == 40
+
+
+def test_an_outcome_learns_the_size_from_its_decision() -> None:
+    """Ten seconds are slow for a megabyte, and quick for a gigabyte."""
+    after = {}
+    for size_bytes in (10**6, 10**9):
+        clock = Clock(router(["a"]))
+        for number in range(5):
+            clock.select(request_id=f"r{number}", size_bytes=size_bytes)
+            clock.succeed("a", request_id=f"r{number}", duration_ms=10_000)
+        estimate = clock.select(size_bytes=size_bytes).chosen.estimate
+        after[size_bytes] = estimate.expected_ms / estimate.prior_ms
+    assert after[10**6] > 5.0
+    assert after[10**9] < 0.5
+
+
+@pytest.mark.parametrize("late_s", [3600.0, 2 * 86_400.0])
+@pytest.mark.parametrize("fields", [{"request_id": "r"}, {"content_hash": "h"}])
+def test_an_outcome_that_comes_after_its_decision_s_hour_stands_for_itself(
+    fields: dict[str, str], late_s: float
+) -> None:
+    clock = Clock(router(["a"]))
+    clock.select(**fields, content_type="image/png")
+    clock.now += late_s
+    assert clock.record("a", True, **fields, duration_ms=100, happened_at=NOON).message == "recorded"
+    assert clock.record("a", False, **fields).message == "recorded"
+    totals = clock.router.windows.totals(168, content_type="unknown", now=clock.now)
+    assert (totals["a"].outcomes, totals["a"].successes) == (2, 1)
+
+
+def test_an_outcome_that_overtakes_its_decision_does_no_harm() -> None:
+    """Told first, or with a clock that is behind: the decision is then linked to the next word on it."""
+    clock = Clock(router([Backend("a", max_inflight=4)]))
+    assert clock.record("a", True, request_id="r").message == "recorded"
+    clock.select(request_id="r")
+    again = clock.record("a", True, request_id="r", happened_at=NOON - 5.0)
+    assert again.message == "recorded for its decision"
+    assert clock.select().chosen.factor_scores[-1] == 1.0
+
+
+def test_decisions_that_nobody_ever_reports_weigh_on_nothing_after_a_while() -> None:
+    quiet, busy = (Clock(router([Backend("a", max_inflight=4), Backend("b", max_inflight=4)])) for _ in "ab")
+    for number in range(1000):
+        busy.select(
+            content_hash=f"h{number}" if number % 2 else "", request_id=f"r{number % 7}" * (number % 3)
+        )
+    assert busy.select().chosen.factor_scores[-1] == 0.0
+    for clock in (quiet, busy):
+        clock.now += 31.0
+    assert busy.select(request_id="now").chosen == quiet.select(request_id="now").chosen
+
+
+deliveries = st.lists(
+    st.tuples(
+        st.sampled_from(["frankfurt", "sydney", "archive"]),
+        st.booleans(),
+        st.sampled_from(["", "image/png"]),
+        st.integers(1, 10_000),
+        st.sampled_from(["told", "told", "never told"]),
+        st.integers(1, 3),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=60)
+@given(deliveries, st.randoms(use_true_random=False))
+def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_in_time(
+    events: list[tuple[str, bool, str, int, str, int]], dice: Random
+) -> None:
+    """And those that never come teach nothing, and are in flight no more."""
+    in_time, otherwise = Clock(router(BACKENDS)), Clock(router(BACKENDS))
+    told: list[Outcome] = []
+    for step, (backend_id, success, content_type, duration_ms, fate, _) in enumerate(events):
+        query = Query(available_backends=(backend_id,), content_type=content_type, request_id=f"r{step}")
+        at = NOON + 10.0 * step
+        for clock in (in_time, otherwise):
+            clock.router.select(query, now=at)
+        if fate == "told":
+            # No two at one time: of those the one told later counts as the later.
+            outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=f"r{step}")
+            told.append(replace(outcome, happened_at=at + 5.0))
+            in_time.router.record(told[-1], now=at + 5.0)
+    often = [outcome for outcome in told for _ in range(events[int(outcome.request_id[1:])][-1])]
+    dice.shuffle(often)
+    for clock in (in_time, otherwise):
+        clock.now = NOON + 1800.0
+    for outcome in often:
+        assert otherwise.router.record(outcome, now=otherwise.now).recorded
+    assert otherwise.router.outcomes_total == in_time.router.outcomes_total == len(told)
+    assert otherwise.snapshot()["windows"] == in_time.snapshot()["windows"]
+    for name in ("frankfurt", "sydney", "archive"):
+        assert otherwise.router.state(name) is in_time.router.state(name)
+        fields = {"available_backends": (name,), "request_id": "probe"}
+        one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
+        # What is learned of speed is solved for step by step, to a tenth of a percent.
+        assert tuple(one.estimate) == pytest.approx(tuple(other.estimate), rel=0.02)
+        assert one.factor_scores[-1] == other.factor_scores[-1]
 
 
 def test_an_outcome_s_own_fields_go_before_those_of_its_decision() -> None:
