@@ -100,6 +100,14 @@ def updates(pb: Any, stub: Any) -> Iterator[dict[str, Any]]:
             return
 
 
+def learned(pb: Any, stub: Any) -> dict[str, Any]:
+    """The section that only those get who name it."""
+    stream = stub.StreamMetrics(pb.StreamMetricsRequest(metrics_types=["learned"]), timeout=DEADLINE_S)
+    update = plain(next(iter(stream)))
+    stream.cancel()
+    return update["metrics"]
+
+
 def main(generated: str, address: str) -> None:
     sys.path.insert(0, generated)
     import routing_pb2 as pb
@@ -116,6 +124,7 @@ def main(generated: str, address: str) -> None:
                 stub.GetInsights(pb.GetInsightsRequest(content_type=TYPES[0]), timeout=DEADLINE_S)
             ),
             "updates": list(updates(pb, stub)),
+            "learned": learned(pb, stub),
             "refused": refusal(stub.SelectBackend, pb.SelectBackendRequest(strategy="luck")),
         }
         json.dump({**said, "began": began, "ended": time.time()}, sys.stdout)

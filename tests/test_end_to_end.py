@@ -38,6 +38,7 @@ class Story:
     insights: Mapping[str, Any]
     of_one_type: Mapping[str, Any]
     updates: list[Mapping[str, Any]]
+    learned: Mapping[str, Any]
     refused: Mapping[str, str]
     began: float
     ended: float
@@ -179,6 +180,20 @@ def test_updates_say_the_same_as_insights(story: Story) -> None:
             assert metrics["backends"][backend]["decisions"] == usage["request_count"]
             assert metrics["backends"][backend]["outcomes"] == usage["outcome_count"]
     assert second["system"]["uptime_seconds"] > first["system"]["uptime_seconds"]
+
+
+def test_what_was_learned_is_told_to_those_who_ask(story: Story) -> None:
+    assert {name for update in story.updates for name in update["metrics"]} & {"learned"} == set()
+    (rows,) = story.learned.values()
+    assert {name: row["outcomes"] for name, row in rows.items() if row["outcomes"]} == {
+        backend: len(outcomes) for backend, outcomes in story.outcomes.items()
+    }
+    for backend, outcomes in story.outcomes.items():
+        row = rows[backend]
+        assert row["success_low"] <= row["success_probability"] <= row["success_high"]
+        assert row["small_low_ms"] < row["small_ms"] < row["small_high_ms"]
+        failed = any(not outcome["success"] for outcome in outcomes)
+        assert (row["seconds_since_failure"] is not None) == failed
 
 
 def test_the_status_is_that_of_the_worst_backend(story: Story) -> None:
