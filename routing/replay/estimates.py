@@ -104,6 +104,7 @@ class Seen:
         """What they say, under names with units; None where nothing was seen."""
         return {
             "outcomes": self.success.count,
+            "effective_outcomes": self.success.effective_count,
             "success_rate": self.success.value,
             "success_rate_error": self.success.error,
             "measured": self.time.count,

@@ -124,7 +124,6 @@ class Evaluation:
     def values(self, *, weighted: bool) -> dict[str, Any]:
         """All of it as plain values, as docs/replay.md describes them."""
         decided = self.rows - self.refused
-        mean_weight = self._weights.value if weighted else None
         return {
             "rows": self.rows,
             "agreed": self.agreed,
@@ -136,8 +135,7 @@ class Evaluation:
             "first_refusal": self.first_refusal,
             "not_offered": self.not_offered,
             "weighted": weighted,
-            "effective_outcomes": self._router.success.effective_count,
-            "mean_weight": mean_weight,
+            "mean_weight": self._weights.value if weighted else None,
             "mean_weight_error": self._weights.error if weighted else None,
             "seen": {"logged": self._logged.values(), "router": self._router.values()},
             "modelled": {

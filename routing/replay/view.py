@@ -50,14 +50,13 @@ _MODELLED = MappingProxyType(
 def replay_view(values: Values) -> tuple[Block, ...]:
     """The trace and the router, who got what, what was seen, what is modelled, and how to read it."""
     seen, modelled = values["seen"], values["modelled"]
-    router = {**seen["router"], "effective_outcomes": values["effective_outcomes"]}
-    logged = {**seen["logged"], "effective_outcomes": seen["logged"]["outcomes"]}
-    weighted = "router, weighted" if values["weighted"] else "router, where it agreed"
+    router = "router, weighted" if values["weighted"] else "router, where it agreed"
+    lines = {"logged, all": seen["logged"], router: seen["router"]}
     sides = {"as logged": modelled["logged"], "router's choice": modelled["router"]}
     return (
         *_headings(values),
         grid("by backend", "backend", values["backends"], _BACKENDS),
-        grid("seen", "rows", {"logged, all": logged, weighted: router}, _SEEN),
+        grid("seen", "rows", lines, _SEEN),
         grid(f"modelled, {count_text(modelled['rows'])} rows", "choice", sides, _MODELLED),
         Table("how to read it", ("line", "what it can tell"), tuple(_prose(values))),
     )
@@ -80,18 +79,18 @@ def _headings(values: Values) -> Iterator[Row]:
 def _complaints(values: Values) -> Iterator[str]:
     """What of the trace was not as one would expect: never passed over in silence."""
     trace = values["trace"]
-    if trace["out_of_order"]:
-        yield f"{count_text(trace['out_of_order'])} rows stood behind later ones; put in order"
-    if trace["skipped"]:
-        yield f"{count_text(trace['skipped'])} rows skipped; the first: {trace['first_skipped']}"
+    told = (
+        ("rows that stood behind later ones, put in order", trace["out_of_order"], ""),
+        ("rows skipped", trace["skipped"], trace["first_skipped"]),
+        ("rows for which no backend was eligible", values["refused"], values["first_refusal"]),
+        ("rows whose logged backend was no candidate for the router", values["not_offered"], ""),
+        ("outcomes that were not taken in", values["untaught"], values["first_untaught"]),
+    )
+    for what, count, first in told:
+        if count:
+            yield f"{what}: {count_text(count)}" + (f"; the first: {first}" if first else "")
     if trace["unknown_columns"]:
         yield f"columns that nobody reads: {', '.join(trace['unknown_columns'])}"
-    if values["refused"]:
-        yield f"{count_text(values['refused'])} rows without a choice; the first: {values['first_refusal']}"
-    if values["not_offered"]:
-        yield f"{count_text(values['not_offered'])} rows whose logged backend was no candidate for the router"
-    if values["untaught"]:
-        yield f"{count_text(values['untaught'])} outcomes not taken in; the first: {values['first_untaught']}"
 
 
 def _prose(values: Values) -> Iterator[Row]:
@@ -111,9 +110,9 @@ def _readings(values: Values) -> Iterator[tuple[str, str]]:
         yield (
             "seen",
             "The router's line has the outcomes of rows where its choice was the logged one. It tells what "
-            "the router's choices would have led to only if the logged ones were drawn, each candidate "
-            "alike, whatever the request. Otherwise these rows are a selection, and so may be the "
-            "difference.",
+            "the router's choices would have led to only if the logged ones were drawn, each of as many "
+            "candidates alike, whatever the request. Otherwise these rows are a selection, and so may be "
+            "the difference.",
         )
     yield from _doubts(values)
     if values["router"]["teach"] == "all":
@@ -136,7 +135,7 @@ def _readings(values: Values) -> Iterator[tuple[str, str]]:
 
 
 def _doubts(values: Values) -> Iterator[tuple[str, str]]:
-    effective = values["effective_outcomes"]
+    effective = values["seen"]["router"]["effective_outcomes"]
     if effective < _FEW_OUTCOMES:
         worth = count_text(effective)
         yield "few", f"The router's line is worth {worth} outcomes: hardly more than an anecdote."

@@ -102,11 +102,11 @@ def test_what_was_odd_about_the_trace_is_told(replay: Any, tmp_path: Path) -> No
     path = written(tmp_path, json_lines(rows), "t.jsonl")
     said = replay(path, "--skip-invalid", "--teach", "all")
     assert (said.code, said.err) == (0, "")
-    assert "2 rows stood behind later ones; put in order" in said.out
-    assert f"1 rows skipped; the first: {path}: line 4: success: expected true or false" in said.out
+    assert "rows that stood behind later ones, put in order: 2" in said.out
+    assert f"rows skipped: 1; the first: {path}: line 4: success: expected true or false" in said.out
     assert "columns that nobody reads: mood" in said.out
-    assert "1 rows without a choice; the first: no eligible backend (" in said.out
-    assert "1 rows whose logged backend was no candidate for the router" in said.out
+    assert "rows for which no backend was eligible: 1; the first: no eligible backend (" in said.out
+    assert "rows whose logged backend was no candidate for the router: 1\n" in said.out
     assert "taught 3 outcomes (all)" in said.out
     values = replay(path, "--skip-invalid", "--json").json
     assert values["trace"]["skipped"] == 1

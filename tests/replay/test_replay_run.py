@@ -155,7 +155,7 @@ def test_with_propensities_an_outcome_counts_by_their_inverse() -> None:
     ]
     values = values_of(rows, "a", "a", "a", weighted=True)
     assert values["seen"]["router"]["success_rate"] == pytest.approx(2 / 12)
-    assert values["effective_outcomes"] == pytest.approx(12 * 12 / (4 + 100))
+    assert values["seen"]["router"]["effective_outcomes"] == pytest.approx(12 * 12 / (4 + 100))
     assert values["mean_weight"] == pytest.approx(12 / 3)
     assert values["mean_weight_error"] is not None
 
