@@ -288,6 +288,33 @@ def test_what_a_server_must_not_learn_is_the_row_s_mistake(
     assert said.err.startswith(f"routing: {path}: line 2: available_backends: 'x' is not valid")
 
 
+def test_what_no_backend_may_serve_and_what_must_not_be_learned_is_told_alike(
+    start_server: StartServer, replay: Any, tmp_path: Path
+) -> None:
+    config = written(tmp_path, "[routing]\ndiscover = false\n", "routing.toml")
+    server = start_server("--config", config, environment=REQUEST_CLOCK)
+    rows = [{"backend_id": "s3"}, {"backend_id": "s3", "require_tags": ["on-the-moon"]}, {"backend_id": "x"}]
+    path = written(tmp_path, json_lines(rows))
+    local, remote = (
+        replay(path, "--teach", "all", "--json", *how).json
+        for how in (("--config", config), ("--target", server.address))
+    )
+    assert (local["taught"], local["untaught"], local["refused"], local["not_offered"]) == (2, 1, 1, 1)
+    assert local["first_untaught"].startswith("backend_id: 'x' is not valid; expected the id of a configured")
+    assert local["first_refusal"].startswith("no eligible backend (filecoin: lacks the tags on-the-moon")
+    counts = ("taught", "untaught", "first_untaught", "refused", "first_refusal", "not_offered", "agreed")
+    assert {name: local[name] for name in counts} == {name: remote[name] for name in counts}
+
+
+def test_a_setting_that_is_probably_not_meant_is_told(
+    replay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUTING_PROT", "1")
+    said = replay(written(tmp_path, json_lines([{"backend_id": "s3"}])))
+    assert said.code == 0
+    assert said.err == "routing: ROUTING_PROT is not a setting and is ignored; did you mean ROUTING_PORT?\n"
+
+
 def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(replay: Any) -> None:
     said = replay(TRACE, "--target", "127.0.0.1:1", "--timeout", "5")
     assert (said.code, said.out) == (1, "")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_makers import NOON, json_lines, logged, trace_of
 
-from routing.core.factors import cost
+from routing.core.factors import FACTORS
 from routing.core.model import Backend, Candidate, Estimate, Outcome, Query
 from routing.errors import BadTrace
 from routing.options import RoutingSettings, ServerSettings, Settings
@@ -179,7 +179,7 @@ def test_the_dollars_behind_a_cost_score_are_those_of_the_profile(
 ) -> None:
     query = Query(size_bytes=size_bytes, retention_months=months, expected_reads=reads)
     backend = Backend("a", storage_usd_per_gb_month=storage, egress_usd_per_gb=egress)
-    score = cost(query, Candidate(backend, Estimate(1.0, 0.5, 1.0, 0.5)))
+    score = FACTORS["cost"].score(query, Candidate(backend, Estimate(1.0, 0.5, 1.0, 0.5)))
     usd = 0.005 / 1000 + (size_bytes or 1 << 20) / 1e9 * (storage * months + egress * reads)
     reference = 0.005 / 1000 + (size_bytes or 1 << 20) / 1e9 * (0.023 * months + 0.09 * reads)
     assert dollars(query, score) == pytest.approx(usd, rel=1e-6, abs=1e-12 * reference)
