@@ -1,14 +1,18 @@
 """A running server that takes its time from the requests."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from routing import wire
-from routing.client import InvalidRequest, NoBackend, Overloaded, RoutingClient
+from routing.client import InvalidRequest, NoBackend, RoutingClient
 from routing.core.model import Outcome, Query
 from routing.errors import ConfigError
 from routing.replay.choice import Belief, Choice, Unfit, dollars
 from routing.replay.columns import Logged
+
+_ALIKE = timedelta(seconds=1)
+"""Between the time that was told and the time that is answered: far more than rounding takes, and
+less than any clock of its own would be off by."""
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -42,12 +46,14 @@ class AtServer:
             )
         except NoBackend as error:
             return Choice("", refusal=error.message)
-        except (InvalidRequest, Overloaded) as error:
+        except InvalidRequest as error:
             raise Unfit(error.message) from None
-        if not self._checked and selection.at != at:
+        if not self._checked and abs(selection.at - at) > _ALIKE:
             raise self._refused(selection.at, at)
         self._checked = True
-        candidates = (selection.explanation or {})["candidates"]
+        if selection.explanation is None:
+            raise ConfigError(f"--target {self._name}", "", "expected a server that explains its choices")
+        candidates = selection.explanation["candidates"]
         return Choice(selection.backend_id, {name: _belief(query, one) for name, one in candidates.items()})
 
     async def teach(self, outcome: Outcome, *, at: float) -> str:
@@ -63,7 +69,7 @@ class AtServer:
                 error=outcome.error,
                 at=wire.write_time(at),
             )
-        except (InvalidRequest, Overloaded) as error:
+        except InvalidRequest as error:
             return error.message
         return "" if answer.recorded else answer.message
 

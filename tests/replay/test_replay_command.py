@@ -269,12 +269,15 @@ def test_a_server_with_a_clock_of_its_own_is_refused_also_by_a_trace_of_the_futu
     assert 'expected a server with clock = "request"' in said.err
 
 
-def test_a_server_that_has_seen_a_later_trace_is_refused(start_server: StartServer, replay: Any) -> None:
-    server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
-    assert replay(TRACE, "--target", server.address).code == 0
-    said = replay(TRACE, "--target", server.address)
+def test_a_server_that_has_seen_a_later_trace_is_refused(
+    start_server: StartServer, replay: Any, tmp_path: Path
+) -> None:
+    server = start_server(environment=REQUEST_CLOCK)
+    path = written(tmp_path, json_lines([{"backend_id": "s3", "timestamp": NOON + at} for at in (0, 60)]))
+    assert replay(path, "--target", server.address).code == 0
+    said = replay(path, "--target", server.address)
     assert said.code == 2
-    assert "its clock says 2026-03-02 " in said.err
+    assert "its clock says 2026-03-04 12:01:00 UTC, the trace begins at 2026-03-04 12:00:00" in said.err
 
 
 def test_what_a_server_must_not_learn_is_the_row_s_mistake(

@@ -1,0 +1,103 @@
+"""What a decider at a server makes of answers that a server of ours does not give."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from replay_makers import NOON, logged
+
+from routing.client import Acknowledgement, InvalidRequest, Overloaded, Selection
+from routing.core.model import Outcome
+from routing.errors import ConfigError
+from routing.replay.choice import Unfit
+from routing.replay.remote import AtServer
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+AT = datetime.fromtimestamp(NOON, UTC)
+CANDIDATE = {"expected_ms": 200.0, "success_probability": 0.9, "factor_scores": {"cost": 0.5}}
+SELECTION = Selection("a", 0.7, {}, (), "r", AT, {"candidates": {"a": CANDIDATE}})
+
+
+@dataclass
+class Insights:
+    at: datetime
+
+
+@dataclass
+class Client:
+    """In the place of the real one."""
+
+    selection: Selection | Exception = SELECTION
+    answer: Acknowledgement | Exception = field(default_factory=lambda: Acknowledgement(True, "recorded", AT))
+    clock: datetime = EPOCH
+    asked: int = 0
+
+    async def insights(self) -> Insights:
+        self.asked += 1
+        return Insights(self.clock)
+
+    async def select(self, **asked: Any) -> Selection:
+        if isinstance(self.selection, Exception):
+            raise self.selection
+        return self.selection
+
+    async def record(self, *told: Any, **asked: Any) -> Acknowledgement:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def at_server(client: Client) -> AtServer:
+    return AtServer(client, "router:1")  # type: ignore[arg-type]  # it has the three methods that are called
+
+
+async def test_an_answer_says_the_choice_and_what_is_believed() -> None:
+    choice = await at_server(Client()).choose(logged(content_size=10**9))
+    assert (choice.backend_id, choice.refusal) == ("a", "")
+    belief = choice.beliefs["a"]
+    assert (belief.expected_ms, belief.success_probability) == (200.0, 0.9)
+    assert belief.usd == pytest.approx(0.113005)
+
+
+async def test_the_clock_is_asked_for_once() -> None:
+    client = Client()
+    decider = at_server(client)
+    for _ in range(3):
+        await decider.choose(logged())
+    assert client.asked == 1
+
+
+@pytest.mark.parametrize("off", [timedelta(days=1), -timedelta(days=1)])
+async def test_an_answer_with_a_time_of_its_own_is_of_another_clock(off: timedelta) -> None:
+    with pytest.raises(ConfigError, match='--target router:1: expected a server with clock = "request"'):
+        await at_server(Client(selection=replace(SELECTION, at=AT + off))).choose(logged())
+
+
+async def test_a_server_that_explains_nothing_cannot_be_compared() -> None:
+    with pytest.raises(ConfigError, match="--target router:1: expected a server that explains its choices"):
+        await at_server(Client(selection=replace(SELECTION, explanation=None))).choose(logged())
+
+
+async def test_what_the_server_calls_invalid_makes_the_row_unfit_and_its_outcome_is_not_taken_in() -> None:
+    invalid = InvalidRequest("available_backends: 'x' is not valid", "INVALID_ARGUMENT")
+    decider = at_server(Client(selection=invalid, answer=invalid))
+    with pytest.raises(Unfit, match="available_backends: 'x' is not valid"):
+        await decider.choose(logged())
+    assert await decider.teach(Outcome("x", True), at=NOON) == invalid.message
+
+
+async def test_a_server_that_has_had_enough_is_no_mistake_of_the_row() -> None:
+    """Else rows would be skipped because they came too fast."""
+    enough = Overloaded("too many calls", "RESOURCE_EXHAUSTED")
+    decider = at_server(Client(selection=enough, answer=enough))
+    with pytest.raises(Overloaded):
+        await decider.choose(logged())
+    with pytest.raises(Overloaded):
+        await decider.teach(Outcome("x", True), at=NOON)
+
+
+async def test_an_outcome_that_was_not_recorded_has_the_server_s_reason() -> None:
+    refused = Acknowledgement(False, "not recorded: it happened longer than 168 hours ago", AT)
+    assert await at_server(Client(answer=refused)).teach(Outcome("a", True), at=NOON) == refused.message
+    assert await at_server(Client()).teach(Outcome("a", True), at=NOON) == ""
