@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from io import BufferedReader, TextIOWrapper
@@ -45,15 +46,16 @@ class Source:
         self._size = 0
 
     def __enter__(self) -> Self:
+        if self._path == STANDARD_INPUT:
+            self._file = getattr(sys.stdin, "buffer", None)
+            if self._file is None:
+                raise BadTrace(self.name, 0, "expected one that is open")
+            return self
         try:
-            if self._path == STANDARD_INPUT:
-                self._file = sys.stdin.buffer
-                return self
             path = Path(self._path)
             self._file = self._open.enter_context(path.open("rb"))
             self._size = path.stat().st_size
-        except (OSError, ValueError, AttributeError) as error:
-            # ValueError: a path with a null byte; AttributeError: a standard input that was closed.
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
             self._fail(error)
         return self
 
@@ -104,15 +106,26 @@ class Source:
         return text
 
     def _csv_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
+        rows = self._csv_fields(lines, blank)
+        header = next(rows)
+        if isinstance(header, BadTrace):
+            raise header
+        line, names = header
+        self._check_header(line, names)
+        for row in rows:
+            if isinstance(row, BadTrace):
+                yield row
+                continue
+            line, fields = row
+            if len(fields) == len(names):
+                yield line, dict(zip(names, fields, strict=True))
+            else:
+                expected = f"expected {len(names)} fields as in the header, got {len(fields)}"
+                yield BadTrace(self.name, line, expected)
+
+    def _csv_fields(self, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]] | BadTrace]:
+        """The fields of each row that has any, or what is wrong with it."""
         reader = csv.reader(lines, strict=True)
-        header = next(reader, [])
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise BadTrace(self.name, blank + 1, f"expected each column once, got {shown(repeated[0])} twice")
-        missing = [name for name in REQUIRED if name not in header]
-        if missing:
-            expected = f"expected a header with the columns {listed(missing)}, or one JSON object a line"
-            raise BadTrace(self.name, blank + 1, expected)
         while True:
             try:
                 fields = next(reader, None)
@@ -121,12 +134,17 @@ class Source:
                 continue
             if fields is None:
                 return
-            line = blank + reader.line_num
-            if len(fields) == len(header):
-                yield line, dict(zip(header, fields, strict=True))
-            elif fields:
-                expected = f"expected {len(header)} fields as in the header, got {len(fields)}"
-                yield BadTrace(self.name, line, expected)
+            if fields:
+                yield blank + reader.line_num, fields
+
+    def _check_header(self, line: int, names: list[str]) -> None:
+        (most_often, times), *_ = Counter(names).most_common(1)
+        if times > 1:
+            raise BadTrace(self.name, line, f"expected each column once, got {shown(most_often)} again")
+        missing = [name for name in REQUIRED if name not in names]
+        if missing:
+            expected = f"expected a header with the columns {listed(missing)}, or one JSON object a line"
+            raise BadTrace(self.name, line, expected)
 
     def _json_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
         for line, text in enumerate(lines, blank + 1):

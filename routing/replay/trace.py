@@ -18,9 +18,9 @@ MOST_NAMES = 20
 class Trace:
     """Goes through a source once. A row that is wrong ends it, or is skipped and counted.
 
-    `rows` counts those that came out; `out_of_order` those that stood behind a later one;
-    `skipped` those that were wrong, `first_skipped` saying what was wrong with the first;
-    `unknown` are the columns that nobody reads.
+    `out_of_order` counts those that stood behind a later one; `skipped` those that were
+    wrong, `first_skipped` saying what was wrong with the first; `unknown` are the columns
+    that nobody reads.
     """
 
     def __init__(
@@ -31,7 +31,6 @@ class Trace:
         self._skip_invalid = skip_invalid
         self._sorted_rows = sorted_rows
         self._first: Logged | None = None
-        self.rows = 0
         self.out_of_order = 0
         self.skipped = 0
         self.first_skipped = ""
@@ -68,10 +67,8 @@ class Trace:
             heapq.heappush(waiting, (row.at, row.line, row))
             if len(waiting) > self._sorted_rows:
                 done, _, first = heapq.heappop(waiting)
-                self.rows += 1
                 yield first
         while waiting:
-            self.rows += 1
             yield heapq.heappop(waiting)[2]
 
     def reject(self, line: int, expected: str) -> None:

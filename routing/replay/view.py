@@ -110,9 +110,9 @@ def _readings(values: Values) -> Iterator[tuple[str, str]]:
         yield (
             "seen",
             "The router's line has the outcomes of rows where its choice was the logged one. It tells what "
-            "the router's choices would have led to only if the logged ones were drawn, each of as many "
-            "candidates alike, whatever the request. Otherwise these rows are a selection, and so may be "
-            "the difference.",
+            "the router's choices would have led to only if the logged ones were drawn from equally many "
+            "candidates, each alike, whatever the request. Otherwise these rows are a selection, and so "
+            "may be the difference.",
         )
     yield from _doubts(values)
     if values["router"]["teach"] == "all":
