@@ -17,6 +17,8 @@ percentile is one or two of the outcomes."""
 _FAR_ERRORS = 4.0
 """Standard errors between a mean weight and 1 that chance brings about once in 16,000 traces."""
 
+_WHY_NONE = "not in its configuration, not eligible, or suspended"
+
 _BACKENDS = MappingProxyType(
     {
         "logged": ">logged",
@@ -83,7 +85,11 @@ def _complaints(values: Values) -> Iterator[str]:
         ("rows that stood behind later ones, put in order", trace["out_of_order"], ""),
         ("rows skipped", trace["skipped"], trace["first_skipped"]),
         ("rows for which no backend was eligible", values["refused"], values["first_refusal"]),
-        ("rows whose logged backend was no candidate for the router", values["not_offered"], ""),
+        (
+            f"rows whose logged backend was no candidate for the router ({_WHY_NONE})",
+            values["not_offered"],
+            "",
+        ),
         ("outcomes that were not taken in", values["untaught"], values["first_untaught"]),
     )
     for what, count, first in told:

@@ -106,7 +106,10 @@ def test_what_was_odd_about_the_trace_is_told(replay: Any, tmp_path: Path) -> No
     assert f"rows skipped: 1; the first: {path}: line 4: success: expected true or false" in said.out
     assert "columns that nobody reads: mood" in said.out
     assert "rows for which no backend was eligible: 1; the first: no eligible backend (" in said.out
-    assert "rows whose logged backend was no candidate for the router: 1\n" in said.out
+    assert (
+        "was no candidate for the router (not in its configuration, not eligible, or suspended): 1\n"
+        in said.out
+    )
     assert "taught 3 outcomes (all)" in said.out
     values = replay(path, "--skip-invalid", "--json").json
     assert values["trace"]["skipped"] == 1
