@@ -139,6 +139,23 @@ def test_a_spinner_turns_while_a_person_waits_and_leaves_nothing() -> None:
     assert said.endswith("\r           \r")
 
 
+def test_a_spinner_asks_again_and_again_how_far_it_is_and_wipes_all_of_it() -> None:
+    said = iter(["1 of 10 rows", "9 rows"])
+    enough = threading.Event()
+
+    def how_far() -> str:
+        label = next(said, None)
+        if label is None:
+            enough.set()
+        return label or "all"
+
+    err = Terminal()
+    with Screen(io.StringIO(), err, {"TERM": "xterm"}).working(how_far, after_s=0.0):
+        assert enough.wait(10)
+    assert err.getvalue().startswith("\r| 1 of 10 rows\r/ 9 rows      \r- all")
+    assert err.getvalue().endswith("\r" + " " * len("| 1 of 10 rows") + "\r")
+
+
 def test_no_spinner_turns_for_what_is_quick() -> None:
     err = Terminal()
     with Screen(io.StringIO(), err, {"TERM": "xterm"}).working("asking s3", after_s=3600.0):
