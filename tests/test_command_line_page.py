@@ -1,6 +1,6 @@
 """docs/command-line.md shows what the commands print: each is run as it stands there, top to bottom.
 
-`python -m tests.test_command_line_page` writes the outputs anew.
+`PYTHONPATH=tests python -m tests.test_command_line_page` writes the outputs anew.
 """
 
 import io

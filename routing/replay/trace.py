@@ -8,7 +8,7 @@ from routing.replay.columns import COLUMNS, BadField, Fields, Logged, read_row
 from routing.replay.source import Source
 
 SORTED_ROWS = 50_000
-"""Rows held back, in some 50 MB, to put them in order. With fewer, a trace that was merged from
+"""Rows held back, in some 60 MB, to put them in order. With fewer, a trace that was merged from
 the logs of several machines would have to be sorted first."""
 
 MOST_NAMES = 20

@@ -1,6 +1,6 @@
 """docs/replay.md says what the code says, and shows what the commands print.
 
-`python -m tests.replay.test_replay_page` writes the table and the outputs anew.
+`PYTHONPATH=tests python -m tests.replay.test_replay_page` writes the table and the outputs anew.
 """
 
 import json
