@@ -23,9 +23,12 @@ BEGIN_HALF_LIFE_S = 8 * 3600.0
 the longer nothing was heard. Three times as much takes bad luck for changes."""
 
 CONDITION_HALF_LIFE_S = 1800.0
+CONDITION_HALF_LIFE_DECISIONS = 100.0
 END_PER_OUTCOME = 0.02
-"""How likely it is to have ended: half of them last for half an hour. Shorter tries a slow
-backend more often while it is slow; longer comes back later when it is well."""
+"""How likely it is to have ended: half of them last for half an hour, or for so many decisions
+of which none brought word. Shorter tries a slow backend more often while it is slow; longer
+comes back later when it is well. Time alone would not do: where thousands of decisions fall
+in a minute, a backend that was left would stay so for the day."""
 
 SHIFT_NOISE = 0.45
 """Standard deviation of a residual around its level: a transfer's own noise, and what the
@@ -59,9 +62,10 @@ class Change:
     variance: float = 0.0
     at: float = 0.0
 
-    def held(self, now: float) -> float:
-        """How probable it is that it holds now: without news it is ever less."""
-        return self.probability * _fade(now - self.at, CONDITION_HALF_LIFE_S) if self.probability else 0.0
+    def held(self, now: float, unheard: float) -> float:
+        """How probable it is that it holds now: without news it is ever less, with time and with
+        decisions since then."""
+        return self.probability * _lasts(now - self.at, unheard) if self.probability else 0.0
 
 
 UNCHANGED = Change()
@@ -74,23 +78,33 @@ Known = Callable[[Level, float], tuple[float, Level]]
 """How likely an outcome is at this level, and the level as it is known after it."""
 
 
-def speed_change(times: Sequence[float], residuals: Sequence[float]) -> Change:
-    """From what the record does not explain of the latest transfers, oldest first."""
+def speed_change(times: Sequence[float], unheard: Sequence[float], residuals: Sequence[float]) -> Change:
+    """From what the record does not explain of the latest transfers, oldest first.
+
+    `unheard` are the decisions before each, since the outcome before it.
+    """
     usual = [_shifted((0.0, 0.0), residual)[0] for residual in residuals]
-    weights = _filtered(times, residuals, usual, FRESH_SHIFT, _shifted)
+    weights = _filtered(times, unheard, residuals, usual, FRESH_SHIFT, _shifted)
     return _summed(weights, times[-1])
 
 
-def success_change(times: Sequence[float], successes: Sequence[float], rate: float) -> Change:
+def success_change(
+    times: Sequence[float], unheard: Sequence[float], successes: Sequence[float], rate: float
+) -> Change:
     """From the latest outcomes (1 or 0), oldest first, where the record expects this rate."""
     rate = min(rate, 1.0 - 1.0 / RECORD_WORTH)
     usual = [rate if success else 1.0 - rate for success in successes]
-    weights = _filtered(times, successes, usual, FRESH_RATE, _succeeded)
+    weights = _filtered(times, unheard, successes, usual, FRESH_RATE, _succeeded)
     return _summed([(weight, moments(*level)) for weight, level in weights], times[-1])
 
 
 def _filtered(
-    times: Sequence[float], outcomes: Sequence[float], usual: Sequence[float], fresh: Level, known: Known
+    times: Sequence[float],
+    unheard: Sequence[float],
+    outcomes: Sequence[float],
+    usual: Sequence[float],
+    fresh: Level,
+    known: Known,
 ) -> list[tuple[float, Level]]:
     """The conditions that may hold after the last outcome, with their probabilities.
 
@@ -99,9 +113,9 @@ def _filtered(
     calm = 1.0
     held: list[tuple[float, Level]] = []
     before = times[0]
-    for at, outcome, likely in zip(times, outcomes, usual, strict=True):
+    for at, decisions, outcome, likely in zip(times, unheard, outcomes, usual, strict=True):
         begin = 1.0 - (1.0 - BEGIN_PER_OUTCOME) * _fade(at - before, BEGIN_HALF_LIFE_S)
-        lasts = (1.0 - END_PER_OUTCOME) * _fade(at - before, CONDITION_HALF_LIFE_S)
+        lasts = (1.0 - END_PER_OUTCOME) * _lasts(at - before, decisions)
         before = at
         likelihood, level = known(fresh, outcome)
         after = [(calm * begin * likelihood, level)]
@@ -146,6 +160,11 @@ def _summed(held: Sequence[tuple[float, Level]], at: float) -> Change:
     mean = sum([weight * level[0] for weight, level in held]) / probability
     variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level in held])
     return Change(probability, mean, variance / probability, at)
+
+
+def _lasts(age_s: float, decisions: float) -> float:
+    halvings = max(age_s, 0.0) / CONDITION_HALF_LIFE_S + decisions / CONDITION_HALF_LIFE_DECISIONS
+    return float(2.0**-halvings)
 
 
 def _fade(age_s: float, half_life_s: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from routing.core.conditions import Change, moments
+from routing.core.conditions import moments
 from routing.core.effects import OWN
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location
@@ -67,6 +67,8 @@ class Learning:
 
     def __init__(self) -> None:
         self._pasts: dict[str, Past] = {}
+        # A clock for what fades with traffic.
+        self._decisions = 0
 
     def __repr__(self) -> str:
         outcomes = sum(past.outcomes for past in self._pasts.values())
@@ -85,12 +87,16 @@ class Learning:
     def success_probability(self, backend: Backend, *, now: float) -> float:
         """The probability that an operation on this backend succeeds."""
         past = self._pasts.get(backend.id)
-        return backend.success_rate if past is None else past.success(backend, now)
+        return backend.success_rate if past is None else past.success(backend, now, self._unheard(past))
 
-    def usual_success(self, backend: Backend, *, now: float) -> float:
-        """Likewise by the record alone, whatever the backend's present condition."""
+    def overall_success(self, backend: Backend, *, now: float) -> float:
+        """Likewise by all of the record alone, whatever the backend's present condition."""
         past = self._pasts.get(backend.id)
-        return backend.success_rate if past is None else past.usual(backend, now)
+        return backend.success_rate if past is None else past.overall(backend, now)
+
+    def note_decision(self) -> None:
+        """Traffic goes on: what was not heard of since is believed a little less."""
+        self._decisions += 1
 
     def estimate(
         self, backend: Backend, context: Context, size_bytes: int, distance_km: float | None, *, now: float
@@ -100,10 +106,11 @@ class Learning:
         past = self._pasts.get(backend.id)
         if past is None:
             return Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate)
-        correction = past.effects.total(context, share) + past.speed.held(now) * past.speed.mean
+        unheard = self._unheard(past)
+        correction = past.effects.total(context, share) + past.speed.held(now, unheard) * past.speed.mean
         return Estimate(
             prior_ms * math.exp(correction),
-            past.success(backend, now),
+            past.success(backend, now, unheard),
             prior_ms,
             backend.success_rate,
             past.effects.evidence(now),
@@ -120,12 +127,13 @@ class Learning:
         may hold or not counts as the mixture that it is.
         """
         past = self._pasts.get(backend.id) or Past(now)
+        unheard = self._unheard(past)
         _, share = promise(backend, size_bytes, distance_km)
         level = past.effects.variance(context, share, now=now)
-        held = past.speed.held(now)
+        held = past.speed.held(now, unheard)
         level += held * (past.speed.variance + (1.0 - held) * past.speed.mean**2)
         reach = past.reach(backend)
-        held = reach.held(now)
+        held = reach.held(now, unheard)
         usual, rate = moments(*past.record(backend, now))
         rate += held * (reach.variance - rate + (1.0 - held) * (reach.mean - usual) ** 2)
         return math.sqrt(level), math.sqrt(rate)
@@ -143,15 +151,16 @@ class Learning:
         """One estimate out of all that the evidence still allows (Thompson, "On the
         likelihood that one unknown probability exceeds another", 1933)."""
         past = self._pasts.get(backend.id) or Past(now)
+        unheard = self._unheard(past)
         prior_ms, share = promise(backend, size_bytes, distance_km)
         correction = past.effects.total(context, share)
         variance = past.effects.variance(context, share, now=now)
-        if _holds(past.speed, now, random):
+        if _holds(past.speed.held(now, unheard), random):
             correction += past.speed.mean
             variance += past.speed.variance
         reach = past.reach(backend)
         rate = reach.mean, reach.variance
-        if not _holds(reach, now, random):
+        if not _holds(reach.held(now, unheard), random):
             rate = moments(*past.record(backend, now))
         return Estimate(
             prior_ms * math.exp(random.gauss(correction, math.sqrt(variance))),
@@ -183,23 +192,28 @@ class Learning:
             transfer = Transfer(at, residual, share, context)
         past = self._pasts.get(backend.id)
         if past is None:
-            past = self._pasts[backend.id] = Past(at)
-        past.note(success, transfer, at=at)
+            past = self._pasts[backend.id] = Past(at, self._decisions)
+        if transfer is not None:
+            transfer = transfer._replace(unheard=self._unheard(past))
+        past.note(backend, success, transfer, at=at, decisions=self._decisions)
 
     def snapshot(self) -> dict[str, Any]:
         """{backend: its past}."""
-        return {name: past.snapshot() for name, past in self._pasts.items()}
+        return {name: past.snapshot(self._decisions) for name, past in self._pasts.items()}
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
         """Adds the pasts of a snapshot to ours."""
         for name, theirs in snapshot.items():
             past = self._pasts.get(name)
             if past is None:
-                past = self._pasts[name] = Past(theirs["record"][0])
-            past.merge(theirs)
+                past = self._pasts[name] = Past(theirs["record"][0], self._decisions - theirs["unheard"])
+            past.merge(theirs, self._decisions)
+
+    def _unheard(self, past: Past) -> int:
+        """Decisions since the backend's last outcome."""
+        return self._decisions - past.heard_at
 
 
-def _holds(change: Change, now: float, random: Random) -> bool:
-    """One draw of whether a condition holds now."""
-    held = change.held(now)
+def _holds(held: float, random: Random) -> bool:
+    """One draw of whether a condition holds now that does so with this probability."""
     return held > 0.0 and random.random() < min(held, 1.0 - DOUBT)

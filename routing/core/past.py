@@ -23,24 +23,35 @@ PRIOR_OUTCOMES = 5.0
 """How many outcomes the profile's success rate counts for. With fewer, one failure at the
 start condemns a backend; with more, a wrong profile misleads for long."""
 
+MOST_EXCUSED = 0.9
+SPEAKING_RECORD = 20.0
+"""An outcome is kept out of the record as far as a condition explains it: an outage of a day
+ago says little about tomorrow, and a backend that had one would else be avoided for days
+where others are nearly as good. Never all of it, or a profile that promises too much would
+hold for ever; and hardly any while the record has fewer outcomes than this to differ from."""
+
 Context = tuple[str, ...]
 """The names of the effects on a transfer: the backend's own, its places', its type's."""
 
 
 class Transfer(NamedTuple):
-    """What a successful transfer leaves; `share` is the throughput's of what was promised."""
+    """What a successful transfer leaves; `share` is the throughput's of what was promised,
+    `unheard` the decisions since the backend's outcome before."""
 
     at: float
     residual: float
     share: float
     context: Context
+    unheard: float = 0.0
 
 
 class Past:
     """One backend's record, its latest outcomes, and what those show.
 
-    `count` and `successes` fade, and are as they were at `at`. `latest` are (time,
-    success) and never more than LATEST, as are `transfers`, both by time.
+    `count` and `successes` fade, and are as they were at `at`; so are the parts of them
+    that a condition explains, `odd_count` and `odd_successes`. `latest` are (time, success,
+    decisions since the outcome before) and never more than LATEST, as are `transfers`, both
+    by time. `heard_at` counts the decisions of this server up to the last outcome.
     """
 
     __slots__ = (
@@ -49,33 +60,44 @@ class Past:
         "at",
         "count",
         "effects",
+        "heard_at",
         "last_failure_at",
         "latest",
+        "odd_count",
+        "odd_successes",
         "outcomes",
         "successes",
         "transfers",
     )
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, heard_at: int = 0) -> None:
         self.at = at
+        self.heard_at = heard_at
         self.outcomes = 0
         self.count = 0.0
         self.successes = 0.0
+        self.odd_count = 0.0
+        self.odd_successes = 0.0
         self.last_failure_at: float | None = None
         self.effects = Effects()
-        self.latest: list[tuple[float, float]] = []
+        self.latest: list[tuple[float, float, float]] = []
         self.transfers: list[Transfer] = []
         # Found out when they are asked for; None when something has come since.
         self._speed: Change | None = UNCHANGED
         self._reach: Change | None = UNCHANGED
 
-    def note(self, success: bool, transfer: Transfer | None, *, at: float) -> None:
+    def note(
+        self, backend: Backend, success: bool, transfer: Transfer | None, *, at: float, decisions: int
+    ) -> None:
         """Takes in one outcome in its place in time. Of two at one time the one told later
-        counts as the later."""
+        counts as the later. `decisions` are the server's so far."""
         self.outcomes += 1
-        self._add(1.0, float(success), at)
-        insort(self.latest, (at, float(success)), key=_time)
+        insort(self.latest, (at, float(success), float(decisions - self.heard_at)), key=_time)
         del self.latest[:-LATEST]
+        self.heard_at = decisions
+        self._reach = None
+        odd = self._excused(backend)
+        self._add(1.0, float(success), odd, odd * success, at)
         self._reach = None
         if not success:
             self._note_failure(at)
@@ -85,28 +107,33 @@ class Past:
             del self.transfers[:-LATEST]
             self._speed = None
 
-    def snapshot(self) -> dict[str, Any]:
-        """The sums with their time bases, and the latest outcomes."""
+    def snapshot(self, decisions: int) -> dict[str, Any]:
+        """The sums with their time bases, and the latest outcomes; `decisions` are the
+        server's so far."""
         return {
             "outcomes": self.outcomes,
-            "record": [self.at, self.count, self.successes],
+            "unheard": decisions - self.heard_at,
+            "record": [self.at, self.count, self.successes, self.odd_count, self.odd_successes],
             "last_failure_at": self.last_failure_at,
             "effects": self.effects.snapshot(),
             "latest": [[*one] for one in self.latest],
-            "transfers": [[one.at, one.residual, one.share, [*one.context]] for one in self.transfers],
+            "transfers": [
+                [one.at, one.residual, one.share, [*one.context], one.unheard] for one in self.transfers
+            ],
         }
 
-    def merge(self, snapshot: Mapping[str, Any]) -> None:
+    def merge(self, snapshot: Mapping[str, Any], decisions: int) -> None:
         """Adds the sums of a snapshot; of the latest outcomes of both, the latest remain."""
+        self.heard_at = max(self.heard_at, decisions - snapshot["unheard"])
         self.outcomes += snapshot["outcomes"]
-        at, count, successes = snapshot["record"]
-        self._add(count, successes, at)
+        at, count, successes, odd_count, odd_successes = snapshot["record"]
+        self._add(count, successes, odd_count, odd_successes, at)
         self._note_failure(snapshot["last_failure_at"])
         self.effects.merge(snapshot["effects"])
-        latest = [(at, success) for at, success in snapshot["latest"]]
+        latest = [(at, success, unheard) for at, success, unheard in snapshot["latest"]]
         transfers = [
-            Transfer(at, residual, share, tuple(names))
-            for at, residual, share, names in snapshot["transfers"]
+            Transfer(at, residual, share, tuple(names), unheard)
+            for at, residual, share, names, unheard in snapshot["transfers"]
         ]
         # Without any of our own, theirs stay in the order in which they came.
         self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
@@ -120,6 +147,7 @@ class Past:
         if self._speed is None:
             self._speed = speed_change(
                 [one.at for one in self.transfers],
+                [one.unheard for one in self.transfers],
                 [one.residual - self.effects.total(one.context, one.share) for one in self.transfers],
             )
         return self._speed
@@ -127,39 +155,52 @@ class Past:
     def reach(self, backend: Backend) -> Change:
         """What the latest outcomes show that the record would not expect."""
         if self._reach is None:
-            times, successes = zip(*self.latest, strict=True)
+            times, successes, unheard = zip(*self.latest, strict=True)
             usual = self.usual(backend, times[-1])
-            self._reach = UNCHANGED if all(successes) else success_change(times, successes, usual)
+            self._reach = UNCHANGED if all(successes) else success_change(times, unheard, successes, usual)
         return self._reach
 
     def record(self, backend: Backend, now: float) -> tuple[float, float]:
         """The parameters of the record's beta distribution: successes and failures."""
         fade = _fade(now - self.at)
-        good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
-        return good, max(0.0, PRIOR_OUTCOMES + self.count * fade - good)
+        good = PRIOR_OUTCOMES * backend.success_rate + (self.successes - self.odd_successes) * fade
+        return good, max(0.0, PRIOR_OUTCOMES + (self.count - self.odd_count) * fade - good)
 
     def usual(self, backend: Backend, now: float) -> float:
         """The probability of success by the record alone."""
         good, bad = self.record(backend, now)
         return good / (good + bad)
 
-    def success(self, backend: Backend, now: float) -> float:
+    def overall(self, backend: Backend, now: float) -> float:
+        """Likewise, with what was odd counted in full."""
+        fade = _fade(now - self.at)
+        good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
+        return good / (PRIOR_OUTCOMES + self.count * fade)
+
+    def success(self, backend: Backend, now: float, unheard: float) -> float:
         """The probability of success, whatever holds now."""
         usual = self.usual(backend, now)
         reach = self.reach(backend)
-        return usual + reach.held(now) * (reach.mean - usual)
+        return usual + reach.held(now, unheard) * (reach.mean - usual)
 
     def success_evidence(self, now: float) -> float:
         """The outcomes' share in the record."""
         count = self.count * _fade(now - self.at)
         return count / (PRIOR_OUTCOMES + count)
 
-    def _add(self, count: float, successes: float, at: float) -> None:
+    def _add(self, count: float, successes: float, odd_count: float, odd_successes: float, at: float) -> None:
         """Adds sums whose time base is `at`; the later of the two bases is kept."""
         mine, theirs = _fade(at - self.at), _fade(self.at - at)
         self.count = self.count * mine + count * theirs
         self.successes = self.successes * mine + successes * theirs
+        self.odd_count = self.odd_count * mine + odd_count * theirs
+        self.odd_successes = self.odd_successes * mine + odd_successes * theirs
         self.at = max(self.at, at)
+
+    def _excused(self, backend: Backend) -> float:
+        """How far a condition explains the last outcome, before that is in the record."""
+        held = self.reach(backend).probability
+        return MOST_EXCUSED * held * self.count / (self.count + SPEAKING_RECORD) if held else 0.0
 
     def _note_failure(self, at: float | None) -> None:
         times = [one for one in (self.last_failure_at, at) if one is not None]

@@ -286,6 +286,7 @@ class Router:
 
     def _note_decision(self, query: Query, backend_id: str, expected_ms: float, now: float) -> None:
         self._decisions_total += 1
+        self._learning.note_decision()
         self._placement.note_decision(query, backend_id, expected_ms, now=now)
         self._windows.note_decision(backend_id, query.content_type, query.size_bytes, now=now)
         self._recent.note_decision(now=now)
@@ -320,7 +321,7 @@ class Router:
         self._suspensions.note_outcome(
             backend.id,
             success=outcome.success,
-            probability=self._learning.usual_success(backend, now=now),
+            probability=self._learning.overall_success(backend, now=now),
             outcomes=self._learning.outcomes(backend.id),
             at=at,
             now=now,

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.core.conditions import (
+    CONDITION_HALF_LIFE_DECISIONS,
     CONDITION_HALF_LIFE_S,
     UNCHANGED,
     Change,
@@ -18,13 +19,14 @@ NOISE = [0.2, -0.3, 0.1, 0.4, -0.2, 0.0, -0.4, 0.3]
 
 
 def speed(residuals: Sequence[float], step_s: float = 60.0) -> Change:
-    return speed_change([step_s * number for number in range(len(residuals))], residuals)
+    count = len(residuals)
+    return speed_change([step_s * number for number in range(count)], [1.0] * count, residuals)
 
 
 def success(outcomes: str, rate: float = 0.98, step_s: float = 60.0) -> Change:
     """`S` and `F`, oldest first."""
     times = [step_s * number for number in range(len(outcomes))]
-    return success_change(times, [float(one == "S") for one in outcomes], rate)
+    return success_change(times, [1.0] * len(times), [float(one == "S") for one in outcomes], rate)
 
 
 def test_where_nothing_has_changed_hardly_anything_is_seen() -> None:
@@ -68,17 +70,24 @@ def test_no_record_makes_one_failure_a_proof() -> None:
 
 
 def test_after_a_long_silence_a_change_is_likelier() -> None:
-    often = speed_change([0.0, 60.0, 120.0], [0.0, 0.0, 1.5])
-    seldom = speed_change([0.0, 60.0, 36_060.0], [0.0, 0.0, 1.5])
+    often = speed_change([0.0, 60.0, 120.0], [0.0] * 3, [0.0, 0.0, 1.5])
+    seldom = speed_change([0.0, 60.0, 36_060.0], [0.0] * 3, [0.0, 0.0, 1.5])
     assert seldom.probability > often.probability
 
 
 def test_without_news_a_condition_is_believed_ever_less() -> None:
     seen = Change(0.8, 2.0, 0.1, at=1000.0)
-    assert seen.held(1000.0) == 0.8
-    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S) == pytest.approx(0.4)
-    assert seen.held(900.0) == 0.8
-    assert UNCHANGED.held(1e9) == 0.0
+    assert seen.held(1000.0, 0) == seen.held(900.0, 0) == 0.8
+    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S, 0) == pytest.approx(0.4)
+    assert seen.held(1000.0, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
+    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.2)
+    assert UNCHANGED.held(1e9, 1e9) == 0.0
+
+
+def test_what_many_decisions_did_not_hear_of_may_have_ended() -> None:
+    times, outcomes = [float(number) for number in range(5)], [0.0, 0.0, 0.0, 0.0, 1.0]
+    soon, late = (success_change(times, [0.0] * 4 + [last], outcomes, 0.99) for last in (0.0, 200.0))
+    assert late.probability < 0.5 < soon.probability
 
 
 def test_hypotheses_that_nothing_speaks_for_are_dropped() -> None:

@@ -195,7 +195,7 @@ def test_an_outage_is_believed_after_a_handful_of_failures() -> None:
         lesson.note(success=False)
     assert before > 0.98
     assert lesson.success() < 0.4
-    assert lesson.learning.usual_success(BACKEND, now=lesson.now) > 0.9
+    assert lesson.learning.overall_success(BACKEND, now=lesson.now) > 0.9
 
 
 def test_a_good_record_outlasts_an_outage() -> None:
@@ -210,11 +210,43 @@ def test_a_good_record_outlasts_an_outage() -> None:
     assert lesson.success() > 0.85
 
 
+def test_a_backend_that_was_left_is_believed_in_again_as_decisions_go_elsewhere() -> None:
+    lesson = Lesson()
+    for _ in range(100):
+        lesson.note()
+    for _ in range(4):
+        lesson.note(success=False, duration_ms=None)
+    before = lesson.success()
+    for _ in range(300):
+        lesson.learning.note_decision()
+    assert before < 0.4 < 0.85 < lesson.success()
+
+
+def test_an_outage_hardly_stains_a_good_record() -> None:
+    lesson = Lesson(Backend("a", success_rate=0.99))
+    for _ in range(200):
+        lesson.note()
+    for _ in range(20):
+        lesson.note(success=False)
+    overall = lesson.learning.overall_success(lesson.backend, now=lesson.now)
+    for _ in range(LATEST):
+        lesson.note()
+    assert overall < 0.92
+    assert lesson.success() > 0.97
+
+
+def test_a_backend_that_never_kept_its_promise_is_not_excused() -> None:
+    lesson = Lesson(Backend("a", success_rate=0.99))
+    for number in range(300):
+        lesson.note(success=number % 2 == 0)
+    assert 0.45 < lesson.success(after=3600.0) < 0.65
+
+
 def test_a_record_fades_into_the_profile() -> None:
     lesson = Lesson()
     for number in range(100):
         lesson.note(success=number % 2 == 0)
-    assert lesson.learning.usual_success(BACKEND, now=lesson.now) < 0.55
+    assert lesson.learning.overall_success(BACKEND, now=lesson.now) < 0.55
     assert lesson.success(after=20 * SUCCESS_HALF_LIFE_S) == pytest.approx(0.9, abs=0.01)
 
 
@@ -400,8 +432,9 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Notes, b: N
     for order in (parts, parts[::-1], [parts[0], tail], [tail, parts[0]]):
         both = joined(*order)
         for mine, theirs in zip(beliefs(both), beliefs(whole), strict=True):
-            # The sums are the same; the effects that they give are solved for step by step.
-            assert mine == pytest.approx(theirs, rel=0.1)
+            # The sums are the same. The effects that they give are solved for step by step,
+            # and what a condition excuses is judged by whoever saw it.
+            assert mine == pytest.approx(theirs, rel=0.15)
         for name in PROFILES:
             assert both.outcomes(name) == whole.outcomes(name)
             assert both.last_failure_at(name) == whole.last_failure_at(name)
@@ -419,7 +452,7 @@ def test_a_snapshot_brings_back_the_same(stream: Notes) -> None:
 def test_outcomes_may_come_in_any_order(stream: Notes, dice: Random) -> None:
     shuffled = taught(dice.sample(stream, len(stream)))
     for mine, theirs in zip(beliefs(shuffled), beliefs(taught(stream)), strict=True):
-        assert mine == pytest.approx(theirs, rel=0.1)
+        assert mine == pytest.approx(theirs, rel=0.15)
 
 
 @given(notes)
@@ -448,4 +481,4 @@ def test_a_late_outcome_takes_its_place_among_the_latest() -> None:
             lesson.note(success=minute >= 4, at=NOON + 60.0 * minute)
         return lesson.success()
 
-    assert after(lambda minutes: minutes) == pytest.approx(after(lambda minutes: minutes[::-1]))
+    assert after(lambda minutes: minutes) == pytest.approx(after(lambda minutes: minutes[::-1]), rel=0.1)

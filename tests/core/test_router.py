@@ -701,8 +701,9 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Events, b: 
         assert ours["placement"]["holders"] == theirs["placement"]["holders"]
         assert ours["windows"] == theirs["windows"]
         scored = [one.scores(content_type="image/png", now=NOON) for one in (both, whole)]
-        # The sums are the same; the effects that they give are solved for step by step.
-        assert scored[0] == pytest.approx(scored[1], rel=0.02)
+        # The sums are the same. The effects that they give are solved for step by step, and
+        # what a condition excuses is judged by whoever saw it.
+        assert scored[0] == pytest.approx(scored[1], rel=0.1)
 
 
 def test_discovered_names_come_with_a_snapshot_as_far_as_there_is_room() -> None:
