@@ -17,7 +17,7 @@ percentile is one or two of the outcomes."""
 _FAR_ERRORS = 4.0
 """Standard errors between a mean weight and 1 that chance brings about once in 16,000 traces."""
 
-_WHY_NONE = "not in its configuration, not eligible, or suspended"
+_WHY_NONE = "unknown, not eligible or suspended"
 
 _BACKENDS = MappingProxyType(
     {
