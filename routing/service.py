@@ -21,7 +21,7 @@ from routing.convert import (
     write_recorded,
 )
 from routing.core.model import Decision, Outcome, Recorded
-from routing.core.report import SystemFacts, insights, metrics
+from routing.core.report import SystemFacts, gathering, insights, metrics
 from routing.core.router import Router
 
 
@@ -150,6 +150,8 @@ class RoutingService(wire.RoutingServiceBase):
     async def get_insights(self, message: wire.GetInsightsRequest) -> wire.GetInsightsResponse:
         asked = read_insights_request(message)
         now = self._clock()
+        for _ in gathering(self._router, content_type=asked.content_type, hours=asked.hours, now=now):
+            await asyncio.sleep(0)  # let others have their turn: adding a week up takes a second
         shown = insights(
             self._router,
             backend_id=asked.backend_id,

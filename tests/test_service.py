@@ -102,6 +102,25 @@ async def test_an_outcome_older_than_the_retention_is_not_recorded_and_says_so()
     assert wire.read_struct(insights.backend_success_rates) == {}
 
 
+async def test_adding_up_for_insights_lets_others_have_their_turn() -> None:
+    """Nobody asked for 100 hours before, in each of which something happened."""
+    clock = RequestClock()
+    service = service_on(clock)
+    for hour in range(100):
+        await service.record_outcome(wire.RecordOutcomeRequest(backend_id="s3", timestamp=at(hour * 3600)))
+    asking = asyncio.ensure_future(service.get_insights(wire.GetInsightsRequest(time_window_hours=99)))
+    turns = 0
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 90
+    usage = wire.read_struct((await asking).backend_usage_stats)
+    assert usage["s3"]["outcome_count"] == 100
+    again = service.get_insights(wire.GetInsightsRequest(time_window_hours=99))
+    with pytest.raises(StopIteration):
+        again.send(None)  # it is at hand now: not even one turn
+
+
 # --- Updates ---
 
 
