@@ -101,9 +101,9 @@ class Traffic:
         self.router.record(outcome, now=self.now)
 
 
-def fill_plan(outcomes: int) -> list[bool]:
+def fill_plan(outcomes: int, told: int) -> list[bool]:
     """For each half minute of the week, whether the whole router hears of it."""
-    taught = min(SLICES, -(-SLICES * TAUGHT_OUTCOMES // outcomes))
+    taught = min(SLICES, -(-SLICES * told // outcomes))
     return [False] * (SLICES - taught) + [True] * taught
 
 
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--outcomes", type=int, default=10_000_000)
     parser.add_argument("--backends", type=int, default=1024)
     parser.add_argument("--types", type=int, default=256)
+    parser.add_argument("--taught", type=int, default=TAUGHT_OUTCOMES, help="of them, the last, to all")
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     print(
@@ -155,7 +156,7 @@ def main() -> None:
     report_memory("at the start")
     slowest_ms = 0.0
     began = time.process_time()
-    for taught in fill_plan(given.outcomes):
+    for taught in fill_plan(given.outcomes, given.taught):
         took_ms = timed(
             lambda taught=taught: traffic.live(given.outcomes // SLICES, WEEK_S / SLICES, taught=taught)
         )

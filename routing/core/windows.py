@@ -174,9 +174,8 @@ class Windows:
         if other.decisions:
             self._note_decisions(number, name, backend_id, other.decisions)
         if other.durations is not None:
-            backend, durations = self._names.number(backend_id), other.durations
-            if durations.count:
-                self._extremes.note(number, backend, durations.min_ms, durations.max_ms)
+            durations, backend = other.durations, self._names.number(backend_id)
+            self._extremes.note(number, backend, durations.min_ms, durations.max_ms)
         self._tidy()
 
     def _admit(self, at: float) -> int | None:

@@ -13,6 +13,7 @@ from makers import NOON
 
 from routing.core.counts import Cell
 from routing.core.sketch import Sketch, bin_of
+from routing.core.sums import COMPLETE
 from routing.core.windows import FOLDED, MAX_SUMS, UNTYPED, Windows
 
 MINUTES_5 = 300
@@ -289,6 +290,13 @@ def test_what_happens_while_an_answer_is_gathered_is_in_it(seed: int, content_ty
             twin.note(late)
         if dice.random() < 0.3:
             assert_same(windows, twin, event.told, [(h, "", content_type) for h in (5, 23, 24, 60)])
+
+
+def test_a_sum_shows_where_it_begins_and_how_far_it_has_come() -> None:
+    windows = windows_of([Event(NOON, NOON, "a", "x", True)])
+    windows.totals(24, now=NOON)
+    first = int(NOON // 300) - 24 * 12
+    assert repr(windows._sums[24, ""]) == f"Sum(first={first}, content_type='', built={COMPLETE})"
 
 
 def test_what_is_gathered_is_at_hand() -> None:
