@@ -381,6 +381,14 @@ def test_what_was_folded_stays_so_when_the_types_that_filled_the_room_are_older(
     assert restored.snapshot() == windows.snapshot()
 
 
+def test_what_a_snapshot_tells_of_times_too_old_is_left_out() -> None:
+    old = windows_of([Event(NOON - 3 * HOUR, NOON, "x", "a/a", True)]).snapshot()
+    windows = windows_of([Event(NOON, NOON, "x", "a/a", True)], retention_hours=1)
+    windows.merge(old)
+    assert windows.totals(1, now=NOON)["x"].decisions == 1
+    assert len(windows.snapshot()) == 1
+
+
 def test_a_snapshot_from_before_intervals_were_packed_is_still_understood() -> None:
     rows = {str(int(NOON // 300)): {"a/a": {"x": [2, 30, 1, 1, 1, 7, 7, 7, bin_of(7), 1]}}}
     windows = windows_of([])
