@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
 
+KEPT_MESSAGES = 8
+"""Messages of streams whose bytes are kept: listeners of as many option sets may be served at
+the same time. More hold the memory of what nobody sends any more."""
+
 _DRAINING = "the server is draining; call another one"
 
 
@@ -69,8 +73,8 @@ class Calls:
     """The calls of one server: wraps its servables and knows what goes on in them.
 
     State: how many calls are open, the tasks of the open streams (both fall as calls
-    end), counts by method and status (bounded by what is served), and the last message
-    of a stream with its bytes.
+    end), counts by method and status (bounded by what is served), and the last
+    KEPT_MESSAGES of streams with their bytes.
     """
 
     def __init__(self, codec: CodecBase, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
@@ -82,7 +86,8 @@ class Calls:
         self._idle.set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._last_sent: tuple[Any, bytes] = (None, b"")
+        # By the message's id, which is its own for as long as it is kept here.
+        self._sent: dict[int, tuple[Any, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"<Calls open={self._open} streams={len(self._streams)} draining={self._draining}>"
@@ -231,10 +236,13 @@ class Calls:
             self._streams.discard(task)
 
     def _encoded(self, response: Any, method: Method, exchange: Exchange) -> bytes:
-        """The response's bytes, made once where one object goes to many listeners in a row."""
-        if response is not self._last_sent[0]:
-            self._last_sent = response, exchange.encode(response, method.reply_type)
-        return self._last_sent[1]
+        """The response's bytes, made once where one object goes to many listeners."""
+        found = self._sent.get(id(response))
+        if found is None:
+            found = self._sent[id(response)] = response, exchange.encode(response, method.reply_type)
+            if len(self._sent) > KEPT_MESSAGES:
+                del self._sent[next(iter(self._sent))]
+        return found[1]
 
 
 def snake_case(name: str) -> str:

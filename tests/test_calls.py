@@ -13,7 +13,7 @@ from grpclib.client import Channel
 from grpclib.exceptions import GRPCError
 
 from routing import wire
-from routing.calls import Calls, snake_case
+from routing.calls import KEPT_MESSAGES, Calls, snake_case
 from routing.errors import (
     BadMessage,
     ConfigError,
@@ -493,6 +493,29 @@ async def test_one_update_for_many_listeners_is_encoded_once() -> None:
         for stream in streams:
             assert (await anext(stream)).status.name == "CRITICAL"
         assert codec.encoded == 2
+
+
+async def test_updates_that_take_turns_are_encoded_once_each_and_few_are_kept() -> None:
+    """Listeners of different option sets wake at the same tick, in any order."""
+    codec = CountingCodec()
+    calls = Calls(codec)
+    messages = [wire.MetricsUpdate(timestamp=wire.write_time(second)) for second in range(3)]
+
+    class Alternating(wire.RoutingServiceBase):
+        async def stream_metrics(self, message: Any) -> AsyncIterator[wire.MetricsUpdate]:
+            for _ in range(5):
+                for each in messages:
+                    yield each
+            for second in range(50):
+                yield wire.MetricsUpdate(timestamp=wire.write_time(100 + second))
+
+    async with in_memory(calls, Alternating()) as channel:
+        stream = updates(channel)
+        seen = [(await anext(stream)).timestamp.second for _ in range(15)]
+        assert seen == [0, 1, 2] * 5
+        assert [update.timestamp.timestamp() async for update in stream] == [100.0 + n for n in range(50)]
+    assert codec.encoded == 53
+    assert len(calls._sent) == KEPT_MESSAGES
 
 
 @pytest.mark.parametrize(

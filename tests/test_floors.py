@@ -15,16 +15,20 @@ ROOT = Path(__file__).parent.parent / "routing"
 
 PURE = frozenset(
     {
+        "array",
+        "base64",
         "bisect",
         "collections",
         "dataclasses",
         "enum",
         "heapq",
         "itertools",
+        "json",
         "math",
         "random",
         "types",
         "typing",
+        "zlib",
     }
 )
 """All that the core may import: nothing that has a clock, waits, logs or opens.
@@ -58,6 +62,10 @@ FLOORS = (
             "core.scoring",
             "core.sketch",
             "core.counts",
+            "core.packed",
+            "core.intervals",
+            "core.extremes",
+            "core.sums",
             "core.windows",
             "core.recent",
             "core.placement",

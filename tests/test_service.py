@@ -14,7 +14,7 @@ from routing import wire
 from routing.calls import Calls
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.service import RequestClock, RoutingService
+from routing.service import RequestClock, RoutingService, Turns
 from routing.store import Memory
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -100,6 +100,25 @@ async def test_an_outcome_older_than_the_retention_is_not_recorded_and_says_so()
     assert "24 hours" in response.message
     insights = await service.get_insights(wire.GetInsightsRequest())
     assert wire.read_struct(insights.backend_success_rates) == {}
+
+
+async def test_adding_up_for_insights_lets_others_have_their_turn() -> None:
+    """Nobody asked for 100 hours before, in each of which something happened."""
+    clock = RequestClock()
+    service = service_on(clock)
+    for hour in range(100):
+        await service.record_outcome(wire.RecordOutcomeRequest(backend_id="s3", timestamp=at(hour * 3600)))
+    asking = asyncio.ensure_future(service.get_insights(wire.GetInsightsRequest(time_window_hours=99)))
+    turns = 0
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 90
+    usage = wire.read_struct((await asking).backend_usage_stats)
+    assert usage["s3"]["outcome_count"] == 100
+    again = service.get_insights(wire.GetInsightsRequest(time_window_hours=99))
+    with pytest.raises(StopIteration):
+        again.send(None)  # it is at hand now: not even one turn
 
 
 # --- Updates ---
@@ -206,6 +225,42 @@ async def test_a_slow_listener_misses_updates_and_gets_the_latest(time: ManualTi
         time.advance(1.0)
         assert await both[0] is await both[1]
         assert clock.readings == 2 + 4
+
+
+async def test_no_more_than_a_few_send_in_one_turn_of_the_loop() -> None:
+    turns, sent, per_turn = Turns(3), 0, []
+
+    async def send() -> None:
+        nonlocal sent
+        await turns.wait()
+        sent += 1
+
+    tasks = [asyncio.ensure_future(send()) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert sent == 3
+    assert repr(turns) == "<Turns waiting=17>"
+    tasks[10].cancel()  # one who leaves takes nobody's turn
+    while not all(task.done() for task in tasks):
+        before = sent
+        await asyncio.sleep(0)
+        per_turn.append(sent - before)
+    assert max(per_turn) == 3
+    assert sent == 19
+    await send()  # and afterwards nobody need wait
+    assert sent == 20
+
+
+async def test_those_who_came_first_have_their_turn_first() -> None:
+    turns, order = Turns(2), []
+
+    async def send(number: int) -> None:
+        await turns.wait()
+        order.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(9):
+            group.create_task(send(number))
+    assert order == list(range(9))
 
 
 async def test_a_timer_that_fires_early_does_not_repeat_a_tick(time: ManualTime) -> None:

@@ -1,6 +1,6 @@
-"""What happened in one stretch of time: counts by backend, and by content type and backend."""
+"""What happened on one backend with one content type in one stretch of time."""
 
-from routing.core.sketch import Sketch
+from routing.core.sketch import MovingSketch, Sketch
 
 
 class Cell:
@@ -51,6 +51,17 @@ class Cell:
         row = [self.decisions, self.bytes_total, self.outcomes, self.successes]
         return row if self.durations is None else row + self.durations.as_row()
 
+    def take(self, other: "Cell") -> None:
+        """Counts no longer what the other has counted, all of which was counted here."""
+        self.decisions -= other.decisions
+        self.bytes_total -= other.bytes_total
+        self.outcomes -= other.outcomes
+        self.successes -= other.successes
+        if other.durations is not None and self.durations is not None:
+            self.durations.take(other.durations)
+            if not self.durations.count:
+                self.durations = None
+
     @classmethod
     def from_row(cls, row: list[int]) -> "Cell":
         """The cell that `as_row` wrote."""
@@ -61,27 +72,17 @@ class Cell:
         return cell
 
 
-class Interval:
-    """One stretch of time: a cell for each backend, and one for each content type and backend.
+class RunningCell(Cell):
+    """A cell that goes on counting while it is asked."""
 
-    The first are the sums of the second, kept because most questions are about them.
-    """
+    __slots__ = ()
 
-    __slots__ = ("by_backend", "by_type")
+    def note_duration(self, index: int, duration_ms: int) -> None:
+        if self.durations is None:
+            self.durations = MovingSketch()
+        self.durations.add_to(index, duration_ms)
 
-    def __init__(self) -> None:
-        self.by_backend: dict[str, Cell] = {}
-        self.by_type: dict[str, dict[str, Cell]] = {}
-
-    def cells(self, backend_id: str, content_type: str) -> tuple[Cell, Cell]:
-        """The two cells in which one event is counted."""
-        total = self.by_backend.get(backend_id)
-        if total is None:
-            total = self.by_backend[backend_id] = Cell()
-        typed = self.by_type.get(content_type)
-        if typed is None:
-            typed = self.by_type[content_type] = {}
-        cell = typed.get(backend_id)
-        if cell is None:
-            cell = typed[backend_id] = Cell()
-        return total, cell
+    def merge(self, other: Cell) -> None:
+        if other.durations is not None and self.durations is None:
+            self.durations = MovingSketch()
+        super().merge(other)

@@ -1,6 +1,6 @@
 """What GetInsights and StreamMetrics say, as plain values; the table SECTIONS."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -68,6 +68,12 @@ class Section:
     values: Callable[[View], Values]
     default: bool
     help: str
+
+
+def gathering(router: Router, *, content_type: str = "", hours: int = 0, now: float) -> Iterator[None]:
+    """Gets ready what `insights` and `metrics` add up, in steps of some milliseconds, between
+    which others may have their turn. There are none where it is at hand, as it mostly is."""
+    return router.windows.gather(hours or DEFAULT_HOURS, content_type=content_type, now=router.advance(now))
 
 
 def insights(

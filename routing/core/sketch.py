@@ -76,6 +76,19 @@ class Sketch:
                 bins[index] = bins.get(index, 0) + count
         self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
 
+    def take(self, other: "Sketch") -> None:
+        """Counts no longer what the other has counted, all of which was counted here. The
+        extremes stay as they were, and may now be too wide."""
+        bins = self.bins
+        for index, count in other.bins.items():
+            left = bins[index] - count
+            if left:
+                bins[index] = left
+            else:
+                del bins[index]
+        self.count -= other.count
+        self.sum_ms -= other.sum_ms
+
     def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
         if not self.count or min_ms < self.min_ms:
             self.min_ms = min_ms
@@ -112,12 +125,15 @@ class Sketch:
         return answers
 
     def _value_at(self, rank: int, bins: list[int], ends: list[int]) -> float:
+        return self._value_in(bins[bisect_right(ends, rank)], rank)
+
+    def _value_in(self, index: int, rank: int) -> float:
+        """What stands for a value of this rank, which lies in this bin."""
         if rank == 0:
             return float(self.min_ms)
         if rank == self.count - 1:
             return float(self.max_ms)
-        value_ms = _GAMMA ** bins[bisect_right(ends, rank)] * _MIDDLE
-        return min(max(value_ms, self.min_ms), self.max_ms)
+        return min(max(_GAMMA**index * _MIDDLE, self.min_ms), self.max_ms)
 
     def as_row(self) -> list[int]:
         """All of it as whole numbers: count, sum, extremes, then index and count of each bin."""
@@ -133,3 +149,78 @@ class Sketch:
         sketch.count, sketch.sum_ms, sketch.min_ms, sketch.max_ms = row[:4]
         sketch.bins = dict(zip(row[4::2], row[5::2], strict=True))
         return sketch
+
+
+class MovingSketch(Sketch):
+    """A sketch that is asked for the same quantiles again and again while it grows.
+
+    A quantile hardly moves with one more value. So its place is remembered, which is a bin
+    and how many values lie below that bin, and moved from there: a hundredth of the work
+    of sorting the bins each time.
+    """
+
+    __slots__ = ("_places",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # {rank's share: [bin, how many values lie in lower bins]}
+        self._places: dict[float, list[int]] = {}
+
+    def add_to(self, index: int, duration_ms: int) -> None:
+        super().add_to(index, duration_ms)
+        for place in self._places.values():
+            if index < place[0]:
+                place[1] += 1
+
+    def merge(self, other: Sketch) -> None:
+        super().merge(other)
+        self._places.clear()
+
+    def take(self, other: Sketch) -> None:
+        super().take(other)
+        self._places.clear()
+
+    def quantiles(self, shares: Iterable[float]) -> list[float]:
+        shares = tuple(shares)
+        if any(share not in self._places for share in shares):
+            self._find(shares)
+        answers = []
+        for share in shares:
+            rank = share * (self.count - 1)
+            low = math.floor(rank)
+            here = self._moved(self._places[share], low)
+            below = self._value_in(here, low)
+            if rank > low:
+                above = self._value_in(self._bin_after(here, low, self._places[share][1]), low + 1)
+                below += (above - below) * (rank - low)
+            answers.append(below)
+        return answers
+
+    def _find(self, shares: Iterable[float]) -> None:
+        bins = sorted(self.bins)
+        ends = list(accumulate(map(self.bins.__getitem__, bins)))
+        for share in shares:
+            at = bisect_right(ends, math.floor(share * (self.count - 1)))
+            self._places[share] = [bins[at], ends[at - 1] if at else 0]
+
+    def _moved(self, place: list[int], rank: int) -> int:
+        """The bin in which the value of this rank lies, and `place` moved there."""
+        bins = self.bins
+        index, below = place
+        while rank < below:
+            index -= 1
+            below -= bins.get(index, 0)
+        while rank >= below + bins.get(index, 0):
+            below += bins.get(index, 0)
+            index += 1
+        place[:] = index, below
+        return index
+
+    def _bin_after(self, index: int, rank: int, below: int) -> int:
+        """The bin of the next rank, where this one's is `index`."""
+        if rank + 1 < below + self.bins[index]:
+            return index
+        index += 1
+        while index not in self.bins:
+            index += 1
+        return index

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -14,7 +13,8 @@ from makers import NOON
 
 from routing.core.counts import Cell
 from routing.core.sketch import Sketch, bin_of
-from routing.core.windows import FOLDED, MAX_SUMS, UNTYPED, WIDTHS_S, Windows
+from routing.core.sums import COMPLETE
+from routing.core.windows import FOLDED, MAX_SUMS, UNTYPED, Windows
 
 MINUTES_5 = 300
 HOUR = 3600.0
@@ -214,15 +214,6 @@ def test_a_window_begins_with_the_five_minutes_that_lie_so_far_back(hours: int) 
         assert bool(windows.totals(hours, now=now)) is inside
 
 
-@pytest.mark.parametrize("now", [NOON, NOON + 40 * DAY - 0.5, DAY * 19_000.0, DAY * 19_000.0 + 86_399.0])
-def test_a_window_of_a_week_adds_few_intervals_wherever_the_clock_stands(now: float) -> None:
-    windows = windows_of([Event(now - DAY * 7 + step * 300.0, now, "a", "", True) for step in range(2017)])
-    first = (now - DAY * 7) // 300 * 300
-    covering = list(windows._covering(int(first), int(now // 300 * 300)))
-    assert len(covering) <= 11 + 23 + 7 + 23 + 11
-    assert windows.totals(168, now=now)["a"].decisions == 2017
-
-
 def test_more_hours_than_are_kept_are_answered_for_what_is_kept() -> None:
     windows = windows_of([Event(NOON, NOON, "a", "", True)], retention_hours=2)
     assert windows.retention_hours == 2
@@ -261,24 +252,65 @@ def test_sums_are_kept_between_questions_and_are_as_good_as_new() -> None:
     assert len(windows._sums) == MAX_SUMS
 
 
-def test_a_question_asked_again_adds_nothing_up_again() -> None:
+@pytest.mark.parametrize("hours", [24, 168])
+def test_the_usual_questions_add_nothing_up(hours: int) -> None:
+    """A day and the whole retention are at hand before anybody has asked."""
     windows = windows_of([Event(NOON + step * 300.0, NOON, "a", "", True) for step in range(100)])
     now = NOON + 99 * 300.0
-    assert windows.totals(24, now=now)["a"].decisions == 100
-    windows._levels[300].clear()
-    windows._levels[3600].clear()
+    for intervals in (windows._fives, windows._hours):
+        intervals._open.clear()
+        intervals._packed.clear()
     note(windows, Event(now, now, "a", "", True))
-    assert windows.totals(24, now=now)["a"].decisions == 101
+    assert windows.totals(hours, now=now)["a"].decisions == 101
+
+
+def test_the_sums_that_are_always_kept_are_not_put_out_by_others() -> None:
+    windows = windows_of([Event(NOON, NOON, "a", "", True)])
+    for hours in range(1, 20):
+        windows.totals(hours, now=NOON)
+        assert {(24, ""), (168, "")} < windows._sums.keys()
+        assert len(windows._sums) <= MAX_SUMS
+
+
+@pytest.mark.parametrize("content_type", ["", "type/1"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_happens_while_an_answer_is_gathered_is_in_it(seed: int, content_type: str) -> None:
+    """Events of any age come between two steps, and new intervals begin."""
+    dice = Random(seed)
+    twin = Twin(168, 8)
+    windows = windows_of([])
+    for event in random_events(dice, 120, types=3, longest_step_s=900.0):
+        note(windows, event)
+        twin.note(event)
+        steps = windows.gather(dice.choice([5, 23, 24, 60]), content_type=content_type, now=event.told)
+        for _ in range(dice.randrange(8)):
+            next(steps, None)
+            late = Event(event.told - dice.uniform(0.0, DAY), event.told, "a", "type/1", dice.random() < 0.5)
+            note(windows, late)
+            twin.note(late)
+        if dice.random() < 0.3:
+            assert_same(windows, twin, event.told, [(h, "", content_type) for h in (5, 23, 24, 60)])
+
+
+def test_a_sum_shows_where_it_begins_and_how_far_it_has_come() -> None:
+    windows = windows_of([Event(NOON, NOON, "a", "x", True)])
+    windows.totals(24, now=NOON)
+    first = int(NOON // 300) - 24 * 12
+    assert repr(windows._sums[24, ""]) == f"Sum(first={first}, content_type='', built={COMPLETE})"
+
+
+def test_what_is_gathered_is_at_hand() -> None:
+    windows = windows_of([Event(NOON + step * 300.0, NOON, "a", "x", True) for step in range(100)])
+    now = NOON + 99 * 300.0
+    assert len(list(windows.gather(5, content_type="x", now=now))) > 5
+    assert list(windows.gather(5, content_type="x", now=now)) == []
 
 
 def test_asking_changes_nothing() -> None:
     windows = windows_of(random_events(Random(1), 100, types=3, longest_step_s=HOUR))
     before = windows.snapshot()
-    answer = windows.totals(24, now=NOON + DAY)
-    for cell in answer.values():
-        cell.note_decision(7)
-        cell.note_outcome(True)
-        cell.note_duration(1, 5)
+    for hours in (5, 24, 168):
+        windows.totals(hours, now=NOON + DAY)
     assert windows.snapshot() == before
 
 
@@ -349,6 +381,22 @@ def test_what_was_folded_stays_so_when_the_types_that_filled_the_room_are_older(
     assert restored.snapshot() == windows.snapshot()
 
 
+def test_what_a_snapshot_tells_of_times_too_old_is_left_out() -> None:
+    old = windows_of([Event(NOON - 3 * HOUR, NOON, "x", "a/a", True)]).snapshot()
+    windows = windows_of([Event(NOON, NOON, "x", "a/a", True)], retention_hours=1)
+    windows.merge(old)
+    assert windows.totals(1, now=NOON)["x"].decisions == 1
+    assert len(windows.snapshot()) == 1
+
+
+def test_a_snapshot_from_before_intervals_were_packed_is_still_understood() -> None:
+    rows = {str(int(NOON // 300)): {"a/a": {"x": [2, 30, 1, 1, 1, 7, 7, 7, bin_of(7), 1]}}}
+    windows = windows_of([])
+    windows.merge(rows)
+    assert windows.distribution(1, now=NOON) == {"a/a": {"x": 2}}
+    assert windows.totals(1, now=NOON)["x"].as_row() == rows[str(int(NOON // 300))]["a/a"]["x"]
+
+
 @given(streams, streams, streams)
 def test_merging_is_having_seen_all_in_any_order(a: list[Event], b: list[Event], c: list[Event]) -> None:
     parts = [windows_of(one).snapshot() for one in (a, b, c)]
@@ -376,11 +424,13 @@ def test_merging_into_a_full_table_of_types_still_counts_every_event(a: list[Eve
 # --- bounds ---
 
 
-def cells(windows: Windows) -> int:
+def open_cells(windows: Windows) -> int:
+    """Those that were not packed yet, of both widths."""
     return sum(
-        len(interval.by_backend) + sum(map(len, interval.by_type.values()))
-        for level in windows._levels.values()
-        for interval in level.values()
+        len(cells)
+        for intervals in (windows._fives, windows._hours)
+        for by_type in intervals._open.values()
+        for cells in by_type.values()
     )
 
 
@@ -389,7 +439,7 @@ def test_distinct_types_without_end_leave_no_more_than_the_limit() -> None:
     for number in range(20_000):
         windows.note_decision("x", f"type/{number}", 1, now=NOON)
     assert len(windows._types) == 16
-    assert cells(windows) == 2 * (1 + 17)
+    assert open_cells(windows) == 17 + 1 + 17
     assert windows.totals(1, now=NOON)["x"].decisions == 20_000
 
 
@@ -397,8 +447,10 @@ def test_what_is_kept_is_bounded_by_the_retention() -> None:
     windows = Windows(retention_hours=24, max_content_types=2)
     for step in range(5000):
         windows.note_outcome("x", f"type/{step % 5}", success=True, duration_ms=1, at=NOON + step * 300.0)
-    kept = {width: len(level) for width, level in windows._levels.items()}
-    assert kept == {300: 289, 3600: 25, 86_400: 2}
+    assert len(windows._fives) == 289
+    assert len(windows._hours) == 25
+    assert repr(windows._extremes) == "Extremes(intervals=289, hours=25)"
+    assert open_cells(windows) < 12
     assert windows.totals(24, now=NOON + 4999 * 300.0)["x"].outcomes == 289
 
 
@@ -408,22 +460,19 @@ def test_types_that_come_and_go_fill_no_interval_of_any_width(retention_hours: i
     windows = Windows(retention_hours=retention_hours, max_content_types=4)
     for step in range(3000):
         windows.note_decision("x", f"type/{step}", 1, now=NOON + step * 1000.0)
-        newest = [list(level.values())[-1] for level in windows._levels.values()]
-        assert max(len(interval.by_type) for interval in newest) <= 4 + 1
+        assert all(len(windows._fives.whole(number)) <= 4 + 1 for number in windows._fives.numbers()[-1:])
+        assert all(len(windows._hours.whole(hour)) <= 4 + 2 for hour in windows._hours.numbers()[-1:])
 
 
 def test_a_jump_of_the_clock_leaves_nothing_old_behind() -> None:
     windows = windows_of([Event(NOON, NOON, "x", "a/a", True)])
     windows.note_decision("x", "b/b", 1, now=NOON + 400 * DAY)
     assert repr(windows) == "Windows(intervals=1, content_types=1)"
-    assert cells(windows) == 3 * 2
+    assert open_cells(windows) == 1 + 2
+    assert windows.totals(168, now=NOON + 400 * DAY)["x"].decisions == 1
 
 
 # --- cells ---
-
-
-def test_each_width_divides_the_next() -> None:
-    assert all(wide % narrow == 0 for narrow, wide in pairwise(WIDTHS_S))
 
 
 def test_an_outcome_without_a_duration_leaves_no_trace_in_the_durations() -> None:

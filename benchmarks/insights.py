@@ -1,0 +1,188 @@
+"""What ten million outcomes cost: memory, and the time that GetInsights takes after them.
+
+    python benchmarks/insights.py                        # some ten minutes of one core
+    python benchmarks/insights.py --outcomes 1000000     # a tenth of it
+    python benchmarks/insights.py --types 20 --backends 100
+
+As many decisions and outcomes as asked for are spread evenly over the whole retention of a
+week, and at random over all backends and content types: with ten million, nearly every
+outcome falls into a cell of its own, which is the worst case for the memory. All of them
+are told to the windows, and the last 200,000 to the whole router: by then what is learned
+and placed is as large as it gets, and learning from all would take an hour. Decisions are
+told as a journal tells them (`Router.note_decided`): weighing a thousand candidates ten
+million times would take a day.
+
+Printed are the resident memory, and how long questions take, in milliseconds of processor
+time: `first` is asked when nobody has asked this before, `again` after every thousand
+outcomes more. The slowest half minute says how long the loop may be held up by what the
+windows do beside counting.
+"""
+
+import argparse
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from core import CITIES, NOON, make_router
+
+from routing.core.model import Operation, Outcome, Query
+from routing.core.report import SystemFacts, insights, metrics
+from routing.core.router import Router
+
+WEEK_S = 7 * 86_400.0
+AGAIN_OUTCOMES = 1_000
+TAUGHT_OUTCOMES = 200_000
+SLICES = 20_160
+"""Half minutes in a week: one after the other, to see whether one stands out."""
+
+
+def resident_mib() -> float | None:
+    """What of this process is in memory; None where the system does not say."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return None
+
+
+class Traffic:
+    """Decisions and outcomes without end, each with its own names."""
+
+    def __init__(self, router: Router, types: int) -> None:
+        self.router = router
+        self.now = NOON
+        self._names = [backend.id for backend in router.backends]
+        self._types = [f"application/type-{number}" for number in range(types)]
+        self._dice = Random(1)
+        self._number = 0
+
+    def live(self, outcomes: int, span_s: float, *, taught: bool = True) -> None:
+        """As many decisions, each with its outcome, evenly over this time; told to the whole
+        router or to its windows alone."""
+        step_s = span_s / outcomes
+        for _ in range(outcomes):
+            self.now += step_s
+            (self._teach if taught else self._count)(
+                self._dice.choice(self._names),
+                self._dice.choice(self._types),
+                int(self._dice.lognormvariate(13.0, 2.5)) + 1,
+                1 + int(self._dice.lognormvariate(5.5, 1.0)),
+                self._dice.random() < 0.99,
+            )
+
+    def _count(
+        self, backend_id: str, content_type: str, size_bytes: int, duration_ms: int, success: bool
+    ) -> None:
+        windows, now = self.router.windows, self.now
+        windows.note_decision(backend_id, content_type, size_bytes, now=now)
+        windows.note_outcome(backend_id, content_type, success=success, duration_ms=duration_ms, at=now)
+
+    def _teach(
+        self, backend_id: str, content_type: str, size_bytes: int, duration_ms: int, success: bool
+    ) -> None:
+        self._number += 1
+        query = Query(
+            content_hash=f"bafybeigdyrzt5sfp7udm7hu76uh7y26nf3{self._number:015}",
+            content_type=content_type,
+            size_bytes=size_bytes,
+            operation=Operation.STORE,
+            location=self._dice.choice(CITIES),
+            request_id=f"request-{self._number}",
+        )
+        self.router.note_decided(query, backend_id, 500.0, probe=False, passed_over=(), now=self.now)
+        outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=query.request_id)
+        self.router.record(outcome, now=self.now)
+
+
+def fill_plan(outcomes: int, told: int) -> list[bool]:
+    """For each half minute of the week, whether the whole router hears of it."""
+    taught = min(SLICES, -(-SLICES * told // outcomes))
+    return [False] * (SLICES - taught) + [True] * taught
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds of processor time."""
+    began = time.process_time()
+    call()
+    return (time.process_time() - began) * 1e3
+
+
+def questions(router: Router, types: int) -> dict[str, Callable[[float], Any]]:
+    """What is asked: {its name: how to ask it at a time}."""
+    backend, content_type = router.backends[0].id, f"application/type-{types // 2}"
+    system = SystemFacts(60.0, 1, "benchmark")
+
+    def ask(**narrowed: Any) -> Callable[[float], Any]:
+        return lambda now: insights(router, now=now, **narrowed)
+
+    def stream(**options: Any) -> Callable[[float], Any]:
+        return lambda now: metrics(router, sections=(), system=system, now=now, **options)
+
+    return {
+        "insights, 24 h": ask(hours=24),
+        "insights, 168 h": ask(hours=168),
+        "insights, 96 h": ask(hours=96),
+        "insights, 24 h, one backend": ask(hours=24, backend_id=backend),
+        "insights, 168 h, one backend": ask(hours=168, backend_id=backend),
+        "insights, 24 h, one type": ask(hours=24, content_type=content_type),
+        "insights, 168 h, one type": ask(hours=168, content_type=content_type),
+        "insights, 168 h, one of each": ask(hours=168, content_type=content_type, backend_id=backend),
+        "metrics": stream(include_backends=False, include_content_types=False),
+        "metrics, everything": stream(include_backends=True, include_content_types=True),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What ten million outcomes cost.")
+    parser.add_argument("--outcomes", type=int, default=10_000_000)
+    parser.add_argument("--backends", type=int, default=1024)
+    parser.add_argument("--types", type=int, default=256)
+    parser.add_argument("--taught", type=int, default=TAUGHT_OUTCOMES, help="of them, the last, to all")
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, {given.backends:,} backends,",
+        end=" ",
+    )
+    print(f"{given.types} content types, {given.outcomes:,} decisions and as many outcomes in a week")
+    traffic = Traffic(make_router(given.backends), given.types)
+    report_memory("at the start")
+    slowest_ms = 0.0
+    began = time.process_time()
+    for taught in fill_plan(given.outcomes, given.taught):
+        took_ms = timed(
+            lambda taught=taught: traffic.live(given.outcomes // SLICES, WEEK_S / SLICES, taught=taught)
+        )
+        if not taught:
+            slowest_ms = max(slowest_ms, took_ms)
+    took_s = time.process_time() - began
+    print(f"told in {took_s:.0f} s; slowest half minute of the windows {slowest_ms:.0f} ms")
+    report_memory("after them")
+    print(f"{'ms':<32}{'first':>9}{'again: min':>12}{'median':>9}{'max':>9}")
+    rows = {}
+    for name, ask in questions(traffic.router, given.types).items():
+        rows[name] = [timed(lambda ask=ask: ask(traffic.now))]
+    for _ in range(given.rounds):
+        traffic.live(AGAIN_OUTCOMES, 30.0)
+        for name, ask in questions(traffic.router, given.types).items():
+            rows[name].append(timed(lambda ask=ask: ask(traffic.now)))
+    for name, (first, *again) in rows.items():
+        print(f"{name:<32}{first:>9.1f}{min(again):>12.1f}{statistics.median(again):>9.1f}{max(again):>9.1f}")
+    report_memory("after the questions")
+
+
+def report_memory(when: str) -> None:
+    gc.collect()
+    mib = resident_mib()
+    print(f"resident {when}: " + ("unknown on this system" if mib is None else f"{mib:.0f} MiB"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
