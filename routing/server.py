@@ -80,7 +80,11 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
-        calls.wrap(service, prompt=("SelectBackend", "RecordOutcome")),
+        calls.wrap(
+            service,
+            prompt=("SelectBackend", "RecordOutcome"),
+            encoded={"SelectBackend": service.select_backend_encoded},
+        ),
         calls.wrap(health, even_draining=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),
