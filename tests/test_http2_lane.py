@@ -369,6 +369,28 @@ async def test_a_request_beyond_the_window_or_a_frames_size_ends_the_connection(
     assert case.wire.ended
 
 
+@pytest.mark.parametrize("between", ["refusal", 0, 200])
+async def test_the_headers_of_an_answer_keep_up_with_the_clients_table(between: str | int) -> None:
+    client, case = await warm()
+    for _ in range(3):
+        if between == "refusal":
+            await case.feed(client.call(message(b"x" * client.stream), grpc_timeout="x"))
+        else:
+            await case.feed(raw(SETTINGS, struct.pack(">HI", 1, between)))
+        for _ in range(2):
+            await case.feed(b"".join(client.call(message(b"1")) for _ in range(3)))
+        assert fast_calls(case) == 3
+    decoder, blocks = Decoder(), [one for one in case.wire.frames() if isinstance(one, HeadersFrame)]
+    fields = [list(decoder.decode(block.data)) for block in blocks]
+    assert fields[-2:] == [
+        [(":status", "200"), ("content-type", "application/grpc+proto")],
+        [("grpc-status", "0")],
+    ]
+    told = sum(block.data[0] & 0xE0 == 0x20 for block in blocks)
+    assert told == (between != "refusal"), "the table's size is told once"
+    assert decoder.header_table_size == (4_096 if between == "refusal" else between)
+
+
 async def test_no_call_takes_the_short_way_where_it_is_turned_off() -> None:
     client, case = Client(), Case(fast=False)
     await case.feed(PREFACE + raw(SETTINGS), *[client.call(message(b"1")) for _ in range(5)])

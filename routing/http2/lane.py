@@ -14,14 +14,14 @@ of both kinds take turns on one connection.
 from collections.abc import Callable, Mapping
 from functools import partial
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from grpclib.const import Status
 
 from routing.http2.connection import Link, Session
 from routing.http2.gate import DATA, HEADERS, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
-from routing.http2.remembered import RememberingDecoder
+from routing.http2.remembered import RememberingDecoder, RememberingEncoder
 from routing.reply import Later, Prompt, Reply, refused
 
 MAX_ROUTES = 64
@@ -39,6 +39,7 @@ with more, 64 calls on one connection would not fit into the window that it begi
 
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
+_HEADERS_LAST: Final = _END_HEADERS | _END_STREAM
 
 _BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _END: Final = (("grpc-status", "0"),)
@@ -56,12 +57,14 @@ class Lane:
     """State: `room`, how many calls this read may still bring; `answered`, how many it has;
     `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
     read; the calls that known header blocks ask for, as long as the decoder's state is
-    `_known_at`; and `late`, an answer that had to go the long way, until that has taken it.
+    `_known_at`; the blocks of an answer, as long as the encoder's table is as `_encoded_at`;
+    and `late`, an answer that had to go the long way, until that has taken it.
     """
 
     __slots__ = (
-        "_begun", "_decoder", "_gate", "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes",
-        "_session", "_when_answered", "answered", "late", "room", "waiting",
+        "_begin_block", "_begun", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate", "_known_at",
+        "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_when_answered", "answered",
+        "late", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +81,8 @@ class Lane:
         self._link = link
         self._gate = gate
         self._decoder = session.decoder
+        # Where it is another one, so is the decoder, and nothing is answered here.
+        self._encoder = cast(RememberingEncoder, session.encoder)
         self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
         self._peer = peer
         self._long_way = long_way
@@ -85,6 +90,8 @@ class Lane:
         self._routes: dict[bytes, _Route | None] = {}
         self._begun: dict[int, _Route] = {}
         self._known_at: object = None
+        self._begin_block = self._end_block = b""
+        self._encoded_at = -1
         self.room = 0
         self.answered = 0
         self.waiting = 0
@@ -216,12 +223,28 @@ class Lane:
         self._when_answered()
 
     def _frames(self, stream: int, reply: Reply) -> bytes:
-        encode = self._session.encoder.encode
         if reply.status is not Status.OK:
-            return _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(refused(reply)))
-        begin = _frame(HEADERS, _END_HEADERS, stream, encode(_BEGIN))
-        end = _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(_END))
-        return b"".join((begin, _frame(DATA, 0, stream, reply.data), end))
+            return _frame(HEADERS, _HEADERS_LAST, stream, self._encoder.encode(refused(reply)))
+        if self._encoder.header_table.changes != self._encoded_at:
+            self._encode()
+        begin, end = self._begin_block, self._end_block
+        return b"".join(
+            (
+                *(_head(HEADERS, _END_HEADERS, stream, len(begin)), begin),
+                *(_head(DATA, 0, stream, len(reply.data)), reply.data),
+                *(_head(HEADERS, _HEADERS_LAST, stream, len(end)), end),
+            )
+        )
+
+    def _encode(self) -> None:
+        """The header blocks of an answer, which are the next one's too unless they change the table.
+
+        A change of the table's size goes out once, before a block.
+        """
+        encoder = self._encoder
+        table = encoder.header_table
+        self._encoded_at = -1 if table.resized else table.changes
+        self._begin_block, self._end_block = encoder.encode(_BEGIN), encoder.encode(_END)
 
     def _asked(self, block: bytes) -> _Route | None:
         """What a header block asks for, if it has come before and can be had there and then."""
@@ -256,6 +279,9 @@ class Lane:
         return _Route(block, prompt, int(lengths[0]) if lengths else None)
 
 
+def _head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    return _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream)
+
+
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    size = len(payload)
-    return _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    return _head(kind, flags, stream, len(payload)) + payload
