@@ -84,6 +84,7 @@ FLOORS = (
             "tls",
             "clock",
             "sockets",
+            "loops",
             "calls",
             "service",
             "health",
