@@ -8,6 +8,7 @@ waiting. Times are CPU time, so that a busy machine disturbs them less than it d
     python benchmarks/call.py                     # every case, about half a minute
     python benchmarks/call.py --only select       # those whose name contains a word
     python benchmarks/call.py --only record --profile
+    python benchmarks/call.py --unguarded         # what the guards of HTTP/2 cost
 """
 
 import argparse
@@ -25,9 +26,10 @@ from typing import Any
 from hpack import Encoder
 from load import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
 from serve import HISTORY_HOURS, MEASUREMENTS, SERVICE, STARTED_AT, Measurement, config, request_of
+from unguarded import without_guards
 
 from routing.config import load as load_settings
-from routing.http2 import Listener
+from routing.http2 import Http2Limits, Listener
 from routing.http2.protocol import Protocol
 from routing.server import assemble
 
@@ -55,10 +57,10 @@ class Counting(asyncio.Transport):
 class Client:
     """A client of an assembled server, and the bytes that it sends."""
 
-    def __init__(self, one: Measurement, folder: Path) -> None:
+    def __init__(self, one: Measurement, folder: Path, limits: Http2Limits) -> None:
         settings = load_settings(path=str(config(folder, one.backends)))
         assembly = assemble(settings, random=Random(0))
-        self._listener = Listener(assembly.servables, assembly.codec)
+        self._listener = Listener(assembly.servables, assembly.codec, limits)
         self._protocol, self._transport = Protocol(self._listener, time.monotonic), Counting()
         self._protocol.connection_made(self._transport)
         self._at, self._stream = STARTED_AT + timedelta(hours=HISTORY_HOURS), -1
@@ -104,9 +106,11 @@ class Client:
             record(request_of("RecordOutcome", at, number, backends), str)
 
 
-async def timed(one: Measurement, folder: Path, rounds: int, calls: int, profile: bool) -> list[float]:
+async def timed(
+    one: Measurement, folder: Path, limits: Http2Limits, rounds: int, calls: int, profile: bool
+) -> list[float]:
     """Microseconds of CPU for a call, by round."""
-    client = Client(one, folder)
+    client = Client(one, folder, limits)
     if one.full:
         client.remember(one.backends)
     taken = []
@@ -137,12 +141,14 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1_600, help="in a round")
     parser.add_argument("--only", default="", help="measurements whose name contains this")
     parser.add_argument("--profile", action="store_true", help="the last round, by function")
+    parser.add_argument("--unguarded", action="store_true", help="without what unguarded.py takes out")
     given = parser.parse_args()
+    limits = without_guards() if given.unguarded else Http2Limits()
     print(f"{'µs of CPU for a call':<40}{'min':>9}{'median':>9}{'max':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for one in MEASUREMENTS:
-            if given.only in one.name and one.streams > 1:
-                row = asyncio.run(timed(one, Path(folder), given.rounds, given.calls, given.profile))
+            if given.only in one.name and one.streams > 1 and one.second in ("peer", "ours, empty"):
+                row = asyncio.run(timed(one, Path(folder), limits, given.rounds, given.calls, given.profile))
                 print(f"{one.name:<40}{min(row):>9.1f}{statistics.median(row):>9.1f}{max(row):>9.1f}")
 
 
