@@ -1,4 +1,4 @@
-"""The private parts of h2 and grpclib that the edge touches, why, and that they are what it takes them for."""
+"""The private parts of h2 and grpclib that the edge touches: why, and that they are what they seem."""
 
 import ast
 from pathlib import Path
