@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+import grpc
 import pytest
 from grpclib.const import Status
 from h2.errors import ErrorCodes
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 
 from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
+from routing.http2.connection import Processor
 from routing.http2.gate import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
 from routing.http2.lane import Lane
 from routing.http2.protocol import Protocol
@@ -185,7 +187,8 @@ STEPS = st.one_of(
     *[st.tuples(st.just("end"), st.integers(0, 40_000))] * 4,
     st.tuples(st.just("torn"), st.sampled_from([b"", message(b"7", length=2), message(b"7")])),
     st.tuples(st.just("cancel"), st.integers(0, 4)),
-    st.tuples(st.just("await"), st.integers(1, 400)),
+    *[st.tuples(st.just("await"), st.integers(1, 400))] * 2,
+    st.tuples(st.just("burst"), st.sampled_from([0, 2**31 - 1, 2**31 - 65_535])),
     st.tuples(st.just("stray"), st.sampled_from([1, 1, 3, -1, -3])),
     st.tuples(st.just("reset"), st.integers(0, 4)),
     st.tuples(st.just("late"), st.integers(0, 4)),
@@ -198,10 +201,10 @@ STEPS = st.one_of(
     st.tuples(st.just("goodbye"), st.just(b"")),
 )
 
-PENDING = {"end", "torn", "cancel", "await"}
+PENDING = {"end", "torn", "cancel", "await", "burst"}
 """What happens to a call that has begun, and may be of the same read as its begin."""
 
-TIMELY = {"stray", "old", "length", "reset", "late", "window", "grow", "table", "goodbye"}
+TIMELY = {"stray", "burst", "old", "length", "reset", "late", "window", "grow", "table", "goodbye"}
 """What does something else to a call that has been answered than to one that is about to be: the
 client has seen the answers to what it sent before."""
 
@@ -324,6 +327,35 @@ async def test_calls_whose_headers_all_come_first_are_answered_in_one_write() ->
     assert {
         said[2] for answer in list(case.answers().values())[-20:] for said in answer if said[0] == "DataFrame"
     } == {message(b"%d" % n) for n in range(20)}
+
+
+async def test_a_call_whose_window_opens_before_its_request_takes_the_short_way() -> None:
+    client, case = await warm()
+    begin, grow = client.begin(), raw(WINDOW_UPDATE, struct.pack(">I", 5), stream=client.stream)
+    await case.feed(begin + grow + client.end(message(b"1")))
+    assert fast_calls(case) == 1
+    begin, grow = client.begin("Many"), raw(WINDOW_UPDATE, struct.pack(">I", 5), stream=client.stream)
+    await case.feed(begin + grow)
+    assert case.protocol._session.streams[client.stream].outbound_flow_control_window == 65_535 + 5
+
+
+async def test_nearly_all_calls_of_grpcs_own_client_take_the_short_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long_way: list[int] = []
+    plain = Processor.process_request_received
+
+    def counted(processor: Processor, event: Any) -> None:
+        long_way.append(event.stream_id)
+        plain(processor, event)
+
+    monkeypatch.setattr(Processor, "process_request_received", counted)
+    async with serving() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        echo = channel.unary_unary("/test.Test/Echo", bytes, bytes)
+        said = [await echo(b"%d" % number) for number in range(20)]
+        said += await asyncio.gather(*(echo(b"%d" % number) for number in range(20, 40)))
+    assert said == [b"%d" % number for number in range(40)]
+    assert len(long_way) <= 5, "all but the first, whose headers are new"
 
 
 async def test_what_has_begun_goes_the_long_way_where_its_end_is_not_in_the_same_read() -> None:

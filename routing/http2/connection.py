@@ -97,6 +97,11 @@ class Session(H2Connection):
         window = min(self.outbound_flow_control_window, self.remote_settings.initial_window_size)
         return min(window, MAX_FRAME_BYTES)
 
+    @property
+    def growable_bytes(self) -> int:
+        """By how much a client may open the window of a stream that it has just opened."""
+        return self.MAX_WINDOW_INCREMENT - self.remote_settings.initial_window_size
+
     def note_call(self, stream_id: int, received_bytes: int, sent_bytes: int) -> bytes:
         """Notes a stream that was opened, ended by both sides and answered without us.
 

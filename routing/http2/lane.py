@@ -2,9 +2,10 @@
 
 A call may take it if its header block has come before, its one message and its end come in
 the same read as its beginning, its method hardly waits, and the answer can go out at once.
-Others may lie in between: a client with several calls to make sends all their headers
-first. All that h2 would remember of such a call is told to `Session`. A call that has begun
-here and cannot end here is handed to h2, before h2 sees anything that came after it.
+Other calls may lie in between: a client with several to make sends all their headers first.
+So may a frame that opens the call's window, which is how grpc's C core begins. All that h2
+would remember of such a call is told to `Session`. A call that has begun here and cannot end
+here is handed to h2, before h2 sees anything that came after it.
 
 Where a method waits for a moment, h2 is told that the call is over, and the window for its
 answer is set aside. Anything else goes the long way, which is the same to the client; calls
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple, cast
 from grpclib.const import Status
 
 from routing.http2.connection import Link, Session
-from routing.http2.gate import DATA, HEADERS, Gate
+from routing.http2.gate import DATA, HEADERS, WINDOW_UPDATE, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
 from routing.http2.remembered import RememberingDecoder, RememberingEncoder
 from routing.reply import Later, Prompt, Reply, refused
@@ -56,15 +57,16 @@ class _Route(NamedTuple):
 class Lane:
     """State: `room`, how many calls this read may still bring; `answered`, how many it has;
     `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
-    read; the calls that known header blocks ask for, as long as the decoder's state is
-    `_known_at`; the blocks of an answer, as long as the encoder's table is as `_encoded_at`;
-    and `late`, an answer that had to go the long way, until that has taken it.
+    read, and `_grown`, the frame that opened such a stream's window; the calls that known
+    header blocks ask for, as long as the decoder's state is `_known_at`; the blocks of an
+    answer, as long as the encoder's table is as `_encoded_at`; and `late`, an answer that had
+    to go the long way, until that has taken it.
     """
 
     __slots__ = (
-        "_begin_block", "_begun", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate", "_known_at",
-        "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_when_answered", "answered",
-        "late", "room", "waiting",
+        "_begin_block", "_begun", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate", "_grown",
+        "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_when_answered",
+        "answered", "late", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +91,7 @@ class Lane:
         self._when_answered = when_answered
         self._routes: dict[bytes, _Route | None] = {}
         self._begun: dict[int, _Route] = {}
+        self._grown: dict[int, bytes] = {}
         self._known_at: object = None
         self._begin_block = self._end_block = b""
         self._encoded_at = -1
@@ -118,7 +121,9 @@ class Lane:
             if end > last or not (
                 self._begin(data, at, end, stream)
                 if kind == HEADERS and flags == _END_HEADERS
-                else kind == DATA and flags == _END_STREAM and self._answer(data, at, end, stream)
+                else self._answer(data, at, end, stream)
+                if kind == DATA and flags == _END_STREAM
+                else kind == WINDOW_UPDATE and self._grow(data[at:end], stream)
             ):
                 break
             at = end
@@ -149,6 +154,15 @@ class Lane:
         self.room -= 1
         self._session.highest_inbound_stream_id = stream
         self._begun[stream] = route
+        return True
+
+    def _grow(self, frame: bytes, stream: int) -> bool:
+        """Notes that a call's window grows, which an answer that fits needs not; once for a call."""
+        fits = len(frame) == _FRAME_BYTES + 4 and stream in self._begun and stream not in self._grown
+        increment = int.from_bytes(frame[_FRAME_BYTES:])
+        if not fits or not 0 < increment <= self._session.growable_bytes:
+            return False
+        self._grown[stream] = frame
         return True
 
     def _answer(self, data: bytes, at: int, end: int, stream: int) -> bool:
@@ -183,7 +197,8 @@ class Lane:
         """
         session = self._session
         highest, session.highest_inbound_stream_id = session.highest_inbound_stream_id, stream - 1
-        self._long_way(_frame(HEADERS, _END_HEADERS, stream, route.block) + data)
+        begin = _frame(HEADERS, _END_HEADERS, stream, route.block)
+        self._long_way(begin + self._grown.pop(stream, b"") + data)
         session.highest_inbound_stream_id = max(highest, session.highest_inbound_stream_id)
 
     def _sent(self, stream: int, size: int, reply: Reply) -> bool:
@@ -193,7 +208,7 @@ class Lane:
             return False
         self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
         self._link.budget.earn(3)
-        self._gate.pass_call(stream)
+        self._pass(stream)
         self.answered += 1
         return True
 
@@ -205,10 +220,15 @@ class Lane:
         opened = session.note_call(stream, size, MOST_LATER_BYTES)
         if opened:
             self._link.put(opened)
-        self._gate.pass_call(stream)
+        self._pass(stream)
         self.waiting += 1
         later.then(partial(self._keep, stream))
         return True
+
+    def _pass(self, stream: int) -> None:
+        """Notes the frames of a call that the gate has not seen. What opened the call's window
+        is not paid for: its answer earns more."""
+        self._gate.pass_call(stream, 2 if self._grown.pop(stream, None) is None else 3)
 
     def _keep(self, stream: int, reply: Reply) -> None:
         """Sends an answer that was waited for."""
