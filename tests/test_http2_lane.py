@@ -263,7 +263,9 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
 @given(st.lists(STEPS, max_size=25), st.lists(st.integers(1, 600), max_size=12))
 def test_the_short_way_and_the_long_one_look_the_same(steps: list[tuple[str, Any]], cuts: list[int]) -> None:
     client, pieces = Client(), list[bytes]()
-    data = PREFACE + SettingsFrame(0).serialize() + client.call(message(b"first"))
+    # Who gets the last of the connection's window hangs on who is answered first.
+    wide = raw(WINDOW_UPDATE, struct.pack(">I", 1 << 24))
+    data = PREFACE + SettingsFrame(0).serialize() + wide + client.call(message(b"first"))
     lengths = iter(cuts)
     for (before, _), (what, value) in pairwise([("call", b""), *steps, ("ping", b"")]):
         if what in TIMELY or before in TIMELY:
@@ -442,6 +444,21 @@ async def test_what_does_not_fit_the_window_is_answered_once_and_sent_as_it_open
     assert b"".join(sent) == message(b"x" * 100)
     assert case.calls.counts == {("/test.Test/Many", "OK"): 3}
     assert not case.protocol.handler.late
+
+
+async def test_what_does_not_fit_the_connections_window_waits_for_it() -> None:
+    client, case = await warm()
+    await case.feed(*[client.call(message(b"16000"), "Many") for _ in range(4)])
+    await case.feed(client.call(message(b"5000"), "Many"), client.call(message(b"5000"), "Many"))
+    assert fast_calls(case) == 0
+    both = client.stream - 2, client.stream
+
+    def sent() -> int:
+        return sum(len(said[2]) for one in both for said in case.answers()[one] if said[0] == "DataFrame")
+
+    assert 0 < sent() < 10_010
+    await case.feed(raw(WINDOW_UPDATE, struct.pack(">I", 1 << 16)))
+    assert sent() == 10_010
 
 
 async def test_while_the_socket_is_full_nothing_takes_the_short_way() -> None:
