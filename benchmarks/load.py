@@ -20,7 +20,7 @@ from pathlib import Path
 from hpack import Decoder, Encoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 INITIAL_WINDOW_SIZE = 0x4
 LARGEST_WINDOW = 2**31 - 1
@@ -76,7 +76,7 @@ class Caller(asyncio.Protocol):
         self._transport = transport
         window = struct.pack(">HI", INITIAL_WINDOW_SIZE, LARGEST_WINDOW)
         grow = struct.pack(">I", LARGEST_WINDOW - 65_535)
-        transport.write(PREFACE + frame(SETTINGS, 0, 0, window) + frame(0x8, 0, 0, grow))
+        transport.write(PREFACE + frame(SETTINGS, 0, 0, window) + frame(WINDOW_UPDATE, 0, 0, grow))
         transport.write(b"".join(self._call() for _ in range(self._streams)))
 
     def _call(self) -> bytes:

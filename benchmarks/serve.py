@@ -1,26 +1,31 @@
-"""Calls per second and latency: this server against the grpcio peer, in one run.
+"""Calls per second and latency: this server against the grpcio peer, and against itself.
 
-Both are started, pinned to one core, and loaded in turn from another; each round takes
-a sample of each, so that a machine whose speed drifts slows both. What counts is the
+Two servers are started, pinned to one core, and loaded in turn from another; each round
+takes a sample of each, so that a machine whose speed drifts slows both. What counts is the
 ratio of one round.
 
-    python benchmarks/serve.py                 # every measurement, about five minutes
-    python benchmarks/serve.py --only select   # those whose name contains a word
+    python benchmarks/serve.py                        # every measurement, about ten minutes
+    python benchmarks/serve.py --only "select, 3"     # those whose name contains this
+    python benchmarks/serve.py --write docs/speed.md  # and puts the table into the page
+
+Load comes from h2load (Debian's nghttp2-client) where it is installed, and otherwise, or
+with --portable, from benchmarks/load.py.
 """
 
 import argparse
 import os
+import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +40,24 @@ HISTORY_TYPES = 50
 HISTORY_HOURS = 168
 
 
+PYTHON = sys.executable
+OURS = (PYTHON, "-m", "routing", "serve", "--event-loop", "asyncio")
+
+CONTENDERS: Mapping[str, tuple[str, ...]] = {
+    "ours": OURS,
+    "peer": (PYTHON, str(HERE / "peer.py")),
+    "ours, empty": OURS,
+    "ours, unguarded": (PYTHON, str(HERE / "unguarded.py"), "--event-loop", "asyncio"),
+    "ours, no fast path": (*OURS, "--no-fast-path"),
+    "ours, uvloop": (PYTHON, "-m", "routing", "serve", "--event-loop", "uvloop"),
+}
+"""The servers that are measured against each other, and what starts them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of the result: which call, against what, how hard."""
+    """One line of the result: which call, how hard, and two contenders of which the first is
+    divided by the second. `full` fills the first one's history; `bar` is what must be reached."""
 
     name: str
     method: str
@@ -45,16 +65,37 @@ class Measurement:
     full: bool = False
     connections: int = 4
     streams: int = 16
+    first: str = "ours"
+    second: str = "peer"
+    bar: str = ""
 
+
+SELECT, RECORD = "SelectBackend", "RecordOutcome"
 
 MEASUREMENTS = (
-    Measurement("select, 3 backends", "SelectBackend", 3),
-    Measurement("select, 100 backends", "SelectBackend", 100),
-    Measurement("record, 3 backends", "RecordOutcome", 3),
-    Measurement("record, 100 backends", "RecordOutcome", 100),
-    Measurement("select, 3 backends, full history", "SelectBackend", 3, full=True),
-    Measurement("select, a lone caller", "SelectBackend", 3, connections=1, streams=1),
-    Measurement("record, a lone caller", "RecordOutcome", 3, connections=1, streams=1),
+    Measurement("select, 3 backends", SELECT, 3, bar="calls ≥ 1.3"),
+    Measurement("select, 100 backends", SELECT, 100, bar="calls ≥ 0.5"),
+    Measurement("record, 3 backends", RECORD, 3, bar="calls ≥ 1.3"),
+    Measurement("record, 100 backends", RECORD, 100),
+    Measurement("select, a lone caller", SELECT, 3, connections=1, streams=1, bar="median ≤ 1.0"),
+    Measurement("record, a lone caller", RECORD, 3, connections=1, streams=1, bar="median ≤ 1.0"),
+    Measurement(
+        "select, 3 backends, full history", SELECT, 3, True, second="ours, empty", bar="calls ≥ 0.95"
+    ),
+    Measurement("select, 100 backends, full history", SELECT, 100, True, second="ours, empty"),
+    Measurement("record, 3 backends, full history", RECORD, 3, True, second="ours, empty"),
+    Measurement("select, 3 backends, guards", SELECT, 3, second="ours, unguarded", bar="calls ≥ 0.9"),
+    Measurement("select, 3 backends, fast path", SELECT, 3, second="ours, no fast path"),
+    Measurement("select, 3 backends, uvloop", SELECT, 3, first="ours, uvloop", second="ours"),
+    Measurement(
+        "select, a lone caller, uvloop",
+        SELECT,
+        3,
+        connections=1,
+        streams=1,
+        first="ours, uvloop",
+        second="ours",
+    ),
 )
 
 
@@ -186,47 +227,97 @@ def _by_h2load(
     return Sample(float(rate[1]), statistics.median(durations) / 1e3, p99 / 1e3)
 
 
+def command(contender: str, one: Measurement, folder: Path) -> list[str]:
+    """What starts a contender for this measurement."""
+    if contender == "peer":
+        return [*CONTENDERS[contender], "--backends", str(one.backends)]
+    where = ["--host", "127.0.0.1", "--port", "0", "--config", str(config(folder, one.backends))]
+    return [*CONTENDERS[contender], *where]
+
+
 def measure(
     one: Measurement, folder: Path, rounds: int, seconds: float, history: int, h2load: str | None
-) -> None:
-    """Prints the lines of one measurement."""
-    at = STARTED_AT + timedelta(hours=HISTORY_HOURS)
+) -> list[tuple[Sample, Sample]]:
+    """The samples of both contenders, by round."""
     message = folder / f"{one.method}.bin"
-    message.write_bytes(request_of(one.method, at))
-    serve = [sys.executable, "-m", "routing", "serve", "--host", "127.0.0.1", "--port", "0"]
-    serve += ["--config", str(config(folder, one.backends))]
-    peer = [sys.executable, str(HERE / "peer.py"), "--backends", str(one.backends)]
+    message.write_bytes(request_of(one.method, STARTED_AT + timedelta(hours=HISTORY_HOURS)))
     with ExitStack() as open_servers:
-        ours = open_servers.enter_context(running(serve))
-        # Against a full history, the peer is the same server with an empty one.
-        theirs = open_servers.enter_context(running(serve if one.full else peer))
-        if one.full:
-            remember(ours, one.backends, history)
-        samples: dict[str, list[Sample]] = {"ours": [], "peer": []}
-        for _ in range(rounds):
-            for name, address in (("ours", ours), ("peer", theirs)):
-                samples[name].append(sample(address, one, message, seconds, h2load))
-                time.sleep(0.1)
-    show(one, samples)
-
-
-def show(one: Measurement, samples: dict[str, list[Sample]]) -> None:
-    print(f"\n{one.name}  ({one.connections} × {one.streams})")
-    names = {"ours": "ours", "peer": "ours, empty" if one.full else "peer, canned"}
-    for name, taken in samples.items():
-        rates, medians, p99s = ([getattr(each, field) for each in taken] for field in Sample._fields)
-        print(
-            f"  {names[name]:12}  {spread(rates, '7.0f')} calls/s   median {spread(medians, '6.3f')} ms"
-            f"   p99 {spread(p99s, '6.3f')} ms"
+        first, second = (
+            open_servers.enter_context(running(command(contender, one, folder)))
+            for contender in (one.first, one.second)
         )
-    pairs = list(zip(samples["ours"], samples["peer"], strict=True))
-    print(
-        f"  ours / {names['peer'].split(',')[-1].strip():5}  "
-        f"{spread([a.calls_per_second / b.calls_per_second for a, b in pairs], '7.2f')} calls/s"
-        f"   median {spread([a.median_ms / b.median_ms for a, b in pairs], '6.2f')}"
-        f"      p99 {spread([a.p99_ms / b.p99_ms for a, b in pairs], '6.2f')}",
-        flush=True,
+        if one.full:
+            remember(first, one.backends, history)
+        taken = []
+        for number in range(rounds):
+            # Whoever comes first finds another machine than who comes second: they take turns.
+            order = (first, second) if number % 2 else (second, first)
+            by_address = {address: sample(address, one, message, seconds, h2load) for address in order}
+            taken.append((by_address[first], by_address[second]))
+        return taken
+
+
+class Line(NamedTuple):
+    """A measurement's result: spreads of both, and of the ratios of each round."""
+
+    one: Measurement
+    rates: tuple[str, str]
+    medians: tuple[str, str]
+    p99s: tuple[str, str]
+    ratios: tuple[str, str, str]
+
+
+def line(one: Measurement, taken: Sequence[tuple[Sample, Sample]]) -> Line:
+    firsts, seconds = ([pair[at] for pair in taken] for at in (0, 1))
+    forms = {"calls_per_second": ",.0f", "median_ms": ".3f", "p99_ms": ".3f"}
+    both = [
+        tuple(spread([getattr(each, field) for each in side], form) for side in (firsts, seconds))
+        for field, form in forms.items()
+    ]
+    ratios = tuple(
+        spread([getattr(a, field) / getattr(b, field) for a, b in taken], ".2f") for field in forms
     )
+    return Line(one, *both, ratios)  # type: ignore[arg-type]
+
+
+def show(result: Line) -> None:
+    one = result.one
+    print(f"\n{one.name}  ({one.connections} × {one.streams}){'  ' * bool(one.bar)}{one.bar}")
+    for at, name in enumerate((one.first, one.second)):
+        print(
+            f"  {name:20}{result.rates[at]:>27} calls/s{result.medians[at]:>24} ms median"
+            f"{result.p99s[at]:>24} ms p99"
+        )
+    calls, median, p99 = result.ratios
+    print(f"  {'ratio':20}{calls:>27} calls/s{median:>24}    median{p99:>24}    p99", flush=True)
+
+
+def table(results: Sequence[Line], facts: str) -> str:
+    """The results as the page holds them."""
+    heads = ("measurement", "load", "first / second", "calls/s of the first", "of the second",
+             "calls/s, ratio", "median latency, ratio", "p99, ratio", "must be")  # fmt: skip
+    rows = [heads, ("---",) * len(heads)]
+    for one, rates, _, _, ratios in results:
+        load, who = f"{one.connections} × {one.streams}", f"{one.first} / {one.second}"
+        rows.append((one.name, load, who, *rates, *ratios, one.bar or "—"))
+    return "\n".join([facts, "", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def write(page: Path, text: str) -> None:
+    """Puts the table between the page's markers."""
+    before, rest = page.read_text().split("<!-- serve -->\n")
+    _, after = rest.split("<!-- /serve -->")
+    page.write_text(f"{before}<!-- serve -->\n{text}\n<!-- /serve -->{after}")
+
+
+def machine() -> str:
+    """What the figures are of."""
+    cpu = "unknown"
+    if (told := Path("/proc/cpuinfo")).exists():
+        cpu = dict(re.findall(r"^(model name)\s*: (.*)$", told.read_text(), re.MULTILINE)).get(
+            "model name", cpu
+        )
+    return f"Python {platform.python_version()}, {len(CORES)} cores ({cpu}, {platform.machine()})"
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -240,17 +331,25 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each sample")
-    parser.add_argument("--history", type=int, default=50_000, help="outcomes of a full history")
+    parser.add_argument("--history", type=int, default=20_000, help="outcomes of a full history")
     parser.add_argument("--only", default="", help="measurements whose name contains this")
     parser.add_argument("--portable", action="store_true", help="our own generator, even where h2load is")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="a page whose table to replace")
     given = parser.parse_args()
     h2load = None if given.portable else shutil.which("h2load")
-    print(f"Python {sys.version.split()[0]}, {len(CORES)} cores, load from {h2load or 'benchmarks/load.py'}")
-    print("each figure: minimum median maximum of the rounds")
+    load = "h2load" if h2load else "benchmarks/load.py"
+    facts = f"{machine()}; load from {load}, {given.rounds} rounds of {given.seconds:g} s; min median max."
+    print(facts)
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         for one in MEASUREMENTS:
-            if given.only in one.name:
-                measure(one, Path(folder), given.rounds, given.seconds, given.history, h2load)
+            if given.only not in one.name or ("uvloop" in one.name and not find_spec("uvloop")):
+                continue
+            taken = measure(one, Path(folder), given.rounds, given.seconds, given.history, h2load)
+            results.append(line(one, taken))
+            show(results[-1])
+    if given.write:
+        write(given.write, table(results, facts))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from grpclib.const import Handler, Status
@@ -103,12 +104,18 @@ class Calls:
         return self._counts
 
     def wrap(
-        self, servable: Servable, *, even_draining: bool = False, prompt: Collection[str] = ()
+        self,
+        servable: Servable,
+        *,
+        even_draining: bool = False,
+        prompt: Collection[str] = (),
+        encoded: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> Wrapped:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end:
         health has something to say until then. `prompt` names unary methods that wait for
         nothing, or for a moment in which nobody need cancel them: those may be answered
-        without a task."""
+        without a task. `encoded` has functions for some of those, which do what the methods
+        do and answer with the message's bytes."""
         mapping = {}
         prompts: dict[str, Prompt] = {}
         for path, handler in servable.__mapping__().items():
@@ -123,7 +130,10 @@ class Calls:
                 even_draining=even_draining and not gives_many,
             )
             mapping[path] = handler._replace(func=partial(self._surround, method))
-            if path.rpartition("/")[2] in prompt:
+            name = path.rpartition("/")[2]
+            if name in encoded:
+                method = replace(method, function=encoded[name], reply_type=bytes)
+            if name in prompt:
                 prompts[path] = partial(self._reply, method)
         return Wrapped(mapping, prompts)
 

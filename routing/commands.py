@@ -183,11 +183,14 @@ def serve(arguments: Namespace, _screen: Screen) -> int:
     import asyncio
 
     from routing.config import load
+    from routing.loops import loop_factory
     from routing.options import OPTIONS
     from routing.server import serve
 
     flags = {option.key: getattr(arguments, option.key) for option in OPTIONS if option.flag}
-    asyncio.run(serve(load(path=arguments.config, environment=os.environ, flags=flags)))
+    settings = load(path=arguments.config, environment=os.environ, flags=flags)
+    with asyncio.Runner(loop_factory=loop_factory(settings.server.event_loop)) as runner:
+        runner.run(serve(settings))
     return FINE
 
 

@@ -109,10 +109,14 @@ def _available(names: list[str]) -> tuple[str, ...]:
 # --- What a metadata key may hold. The values are a caller's JSON, of any type ---
 
 
+_OPERATIONS: Mapping[object, Operation] = MappingProxyType({one.value: one for one in Operation})
+
+
 def _operation(field: str, value: object) -> Operation:
-    if value not in tuple(Operation):
+    operation = _OPERATIONS.get(value) if isinstance(value, str) else None
+    if operation is None:
         raise InvalidArgument(field, value, f"one of {listed(Operation)}")
-    return Operation(str(value))
+    return operation
 
 
 def _amount(field: str, value: object) -> float:

@@ -38,6 +38,12 @@ class ServerSettings:
     grace_period_seconds: float = _setting(
         10.0, number(0, 3600), "how long calls already begun may take to finish on shutdown", "SECONDS"
     )
+    event_loop: str = _setting(
+        "auto", one_of("auto", "asyncio", "uvloop"), "what it runs on; auto takes uvloop where installed"
+    )
+    fast_path: bool = _setting(
+        True, switch(), "answer short calls as they are read, and remember header blocks"
+    )
     state: str | None = _setting(
         None, text(1, 4096), "where to keep what was learned, as sqlite:///PATH; in memory without", "URL"
     )

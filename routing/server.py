@@ -80,7 +80,11 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
-        calls.wrap(service, prompt=("SelectBackend", "RecordOutcome")),
+        calls.wrap(
+            service,
+            prompt=("SelectBackend", "RecordOutcome"),
+            encoded={"SelectBackend": service.select_backend_encoded},
+        ),
         calls.wrap(health, even_draining=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),
@@ -122,10 +126,14 @@ async def serve(
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
         assembly.store.start()
+        limits = limits or Http2Limits(fast=server.fast_path)
         listener = Listener(assembly.servables, assembly.codec, limits)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, context)
-        log.info("server ready address=%s tls=%s backends=%d version=%s", *facts, __version__)
+        running = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        log.info(
+            "server ready address=%s tls=%s backends=%d version=%s loop=%s", *facts, __version__, running
+        )
         await _drain(assembly, listener, await stopped, server.grace_period_seconds)
 
 

@@ -24,6 +24,7 @@ from routing.convert import (
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.report import SystemFacts, gathering, insights, metrics
 from routing.core.router import Router
+from routing.decided import DecisionWriter
 
 SENDS_PER_TURN = 16
 """Updates sent in one turn of the event loop, each some 0.1 ms. Fewer turns cost more than they
@@ -166,6 +167,8 @@ class RoutingService(wire.RoutingServiceBase):
         self._monotonic = monotonic
         self._sleep = sleep
         self._started_at = monotonic()
+        self._codec = wire.Codec()
+        self._decisions = DecisionWriter()
         # Grows with the option sets that somebody listens to, and falls with them.
         self._updates: dict[MetricsRequest, Updates] = {}
         # Those among them whose tick has come, and who wait to send.
@@ -180,11 +183,16 @@ class RoutingService(wire.RoutingServiceBase):
         return sum(updates.listeners for updates in self._updates.values())
 
     async def select_backend(self, message: wire.SelectBackendRequest) -> wire.SelectBackendResponse:
-        query = read_query(message)
-        now = self._now(message.timestamp)
-        decision = self._router.select(query, now=now)
-        self._store.decided(decision)
+        decision, now = self._decide(message)
         return write_decision(decision, explain=message.explain, now=now)
+
+    async def select_backend_encoded(self, message: wire.SelectBackendRequest) -> bytes:
+        """The same, as the bytes of the response."""
+        decision, now = self._decide(message)
+        if message.explain:
+            response = write_decision(decision, explain=True, now=now)
+            return self._codec.encode(response, wire.SelectBackendResponse)
+        return self._decisions.write(decision, now=now)
 
     async def record_outcome(self, message: wire.RecordOutcomeRequest) -> wire.RecordOutcomeResponse:
         outcome = read_outcome(message)
@@ -215,6 +223,13 @@ class RoutingService(wire.RoutingServiceBase):
                 tick = await updates.next_tick(tick)
                 await self._turns.wait()
                 yield updates.at(tick)
+
+    def _decide(self, message: wire.SelectBackendRequest) -> tuple[Decision, float]:
+        query = read_query(message)
+        now = self._now(message.timestamp)
+        decision = self._router.select(query, now=now)
+        self._store.decided(decision)
+        return decision, now
 
     def _now(self, told: datetime | None) -> float:
         """The clock, after a request has told it the time, if it is one that can be told."""

@@ -105,6 +105,8 @@ OTHER_VALUES = {
     "log_level": "ERROR",
     "log_format": "json",
     "grace_period_seconds": 0.5,
+    "event_loop": "uvloop",
+    "fast_path": False,
     "state": "sqlite:///state.db",
     "durability": "interval",
     "durability_interval_seconds": 0.5,

@@ -6,8 +6,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
+import grpc
 import pytest
 from grpclib.const import Status
+from h2.errors import ErrorCodes
 from hpack import Decoder, Encoder
 from http2_peer import PREFACE, Peer, message, raw
 from http2_server import Clock, Raw, Service, serving
@@ -25,6 +27,7 @@ from hypothesis import strategies as st
 
 from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
+from routing.http2.connection import Processor
 from routing.http2.gate import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
 from routing.http2.lane import Lane
 from routing.http2.protocol import Protocol
@@ -139,18 +142,26 @@ class Client:
     def __init__(self) -> None:
         self.encoder = Encoder()
         self.stream = -1
+        self.begun: list[int] = []
 
     def call(self, body: bytes, path: str = "Echo", flags: int = END, **more: str) -> bytes:
+        return self.begin(path, **more) + self.end(body, flags=flags)
+
+    def begin(self, path: str = "Echo", **more: str) -> bytes:
+        """The headers of a call, whose request is still to come."""
         fields = {
             ":method": "POST", ":scheme": "http", ":path": f"/test.Test/{path}", ":authority": "test",
             "te": "trailers", "content-type": "application/grpc",
         }  # fmt: skip
         fields |= {name.replace("_", "-"): value for name, value in more.items()}
         self.stream += 2
+        self.begun.append(self.stream)
         block = self.encoder.encode(list(fields.items()))
-        return raw(HEADERS, block, stream=self.stream, flags=END_HEADERS) + raw(
-            DATA, body, stream=self.stream, flags=flags
-        )
+        return raw(HEADERS, block, stream=self.stream, flags=END_HEADERS)
+
+    def end(self, body: bytes, which: int = -1, flags: int = END) -> bytes:
+        """The request of a call that has begun."""
+        return raw(DATA, body, stream=self.begun.pop(which), flags=flags)
 
 
 def fast_calls(case: Case) -> int:
@@ -172,6 +183,13 @@ STEPS = st.one_of(
         st.sampled_from([b"", b"\0", message(b"a") * 2, message(b"a", flag=1), message(b"a")[:-1]]),
     ),
     st.tuples(st.just("open"), st.binary(max_size=5)),
+    *[st.tuples(st.just("begin"), st.sampled_from(["Echo", "Many", "Hold", "Missing"]))] * 4,
+    *[st.tuples(st.just("end"), st.integers(0, 40_000))] * 4,
+    st.tuples(st.just("torn"), st.sampled_from([b"", message(b"7", length=2), message(b"7")])),
+    st.tuples(st.just("cancel"), st.integers(0, 4)),
+    *[st.tuples(st.just("await"), st.integers(1, 400))] * 2,
+    st.tuples(st.just("burst"), st.sampled_from([0, 2**31 - 1, 2**31 - 65_535])),
+    st.tuples(st.just("stray"), st.sampled_from([1, 1, 3, -1, -3])),
     st.tuples(st.just("reset"), st.integers(0, 4)),
     st.tuples(st.just("late"), st.integers(0, 4)),
     st.tuples(st.just("ping"), st.just(b"12345678")),
@@ -183,7 +201,10 @@ STEPS = st.one_of(
     st.tuples(st.just("goodbye"), st.just(b"")),
 )
 
-TIMELY = {"old", "length", "reset", "late", "window", "grow", "table", "goodbye"}
+PENDING = {"end", "torn", "cancel", "await", "burst"}
+"""What happens to a call that has begun, and may be of the same read as its begin."""
+
+TIMELY = {"stray", "burst", "old", "length", "reset", "late", "window", "grow", "table", "goodbye"}
 """What does something else to a call that has been answered than to one that is about to be: the
 client has seen the answers to what it sent before."""
 
@@ -205,6 +226,25 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
         return client.call(value)
     if what == "open":
         return client.call(message(value), flags=0)
+    if what == "begin":
+        return client.begin(value)
+    if what == "stray":  # a stream that is not the client's to open, or not any more
+        at = client.stream
+        client.stream = max(at + value - 2, -1)
+        stray = client.call(message(b"stray"))
+        client.stream = max(at, client.stream)
+        return stray
+    if what in PENDING:
+        if not client.begun:
+            return b""
+        which = value % len(client.begun) if isinstance(value, int) else 0
+        if what == "end":
+            return client.end(message(b"%d" % value), which)
+        if what == "torn":
+            return client.end(value, which, flags=0)
+        if what == "cancel":
+            return raw(RST_STREAM, b"\0\0\0\x08", stream=client.begun.pop(which))
+        return raw(WINDOW_UPDATE, struct.pack(">I", value), stream=client.begun[which])
     stream = max(client.stream - 2 * value, 1) if isinstance(value, int) else client.stream
     return {
         "reset": raw(RST_STREAM, b"\0\0\0\x08", stream=stream),
@@ -223,7 +263,9 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
 @given(st.lists(STEPS, max_size=25), st.lists(st.integers(1, 600), max_size=12))
 def test_the_short_way_and_the_long_one_look_the_same(steps: list[tuple[str, Any]], cuts: list[int]) -> None:
     client, pieces = Client(), list[bytes]()
-    data = PREFACE + SettingsFrame(0).serialize() + client.call(message(b"first"))
+    # Who gets the last of the connection's window hangs on who is answered first.
+    wide = raw(WINDOW_UPDATE, struct.pack(">I", 1 << 24))
+    data = PREFACE + SettingsFrame(0).serialize() + wide + client.call(message(b"first"))
     lengths = iter(cuts)
     for (before, _), (what, value) in pairwise([("call", b""), *steps, ("ping", b"")]):
         if what in TIMELY or before in TIMELY:
@@ -267,6 +309,122 @@ async def test_calls_in_one_read_are_answered_in_one_write(cut: int) -> None:
     assert case.calls.counts == Counter({("/test.Test/Echo", "OK"): 23})
 
 
+async def warm() -> tuple[Client, Case]:
+    """A connection whose client's header blocks have all come before."""
+    client, case = Client(), Case(fast=True)
+    await case.feed(PREFACE + raw(SETTINGS))
+    for path in ("Echo", "Many") * 2:
+        await case.feed(*[client.call(message(b"1"), path) for _ in range(2)])
+    return client, case
+
+
+async def test_calls_whose_headers_all_come_first_are_answered_in_one_write() -> None:
+    client, case = await warm()
+    begins = b"".join(client.begin() for _ in range(20))
+    ends = [client.end(message(b"%d" % n), which) for n, which in enumerate([5, 0, *[-1] * 18])]
+    before = case.wire.writes
+    await case.feed(begins + b"".join(ends))
+    assert fast_calls(case) == 20
+    assert case.wire.writes == before + 1
+    assert {
+        said[2] for answer in list(case.answers().values())[-20:] for said in answer if said[0] == "DataFrame"
+    } == {message(b"%d" % n) for n in range(20)}
+
+
+async def test_a_call_whose_window_opens_before_its_request_takes_the_short_way() -> None:
+    client, case = await warm()
+    begin, grow = client.begin(), raw(WINDOW_UPDATE, struct.pack(">I", 5), stream=client.stream)
+    await case.feed(begin + grow + client.end(message(b"1")))
+    assert fast_calls(case) == 1
+    begin, grow = client.begin("Many"), raw(WINDOW_UPDATE, struct.pack(">I", 5), stream=client.stream)
+    await case.feed(begin + grow)
+    assert case.protocol._session.streams[client.stream].outbound_flow_control_window == 65_535 + 5
+
+
+async def test_nearly_all_calls_of_grpcs_own_client_take_the_short_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long_way: list[int] = []
+    plain = Processor.process_request_received
+
+    def counted(processor: Processor, event: Any) -> None:
+        long_way.append(event.stream_id)
+        plain(processor, event)
+
+    monkeypatch.setattr(Processor, "process_request_received", counted)
+    async with serving() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        echo = channel.unary_unary("/test.Test/Echo", bytes, bytes)
+        said = [await echo(b"%d" % number) for number in range(20)]
+        said += await asyncio.gather(*(echo(b"%d" % number) for number in range(20, 40)))
+    assert said == [b"%d" % number for number in range(40)]
+    assert len(long_way) <= 5, "all but the first, whose headers are new"
+
+
+async def test_what_has_begun_goes_the_long_way_where_its_end_is_not_in_the_same_read() -> None:
+    client, case = await warm()
+    begins = [client.begin() for _ in range(3)]
+    await case.feed(b"".join(begins) + client.end(message(b"2"), which=1))
+    first, second, third = client.stream - 4, client.stream - 2, client.stream
+    assert fast_calls(case) == 1
+    assert case.protocol._session.streams.keys() == {first, third}
+    await case.feed(client.end(message(b"3")) + client.end(message(b"1")))
+    assert [case.answers()[stream][1][2] for stream in (first, second, third)] == [
+        message(b"1"), message(b"2"), message(b"3"),
+    ]  # fmt: skip
+
+
+async def test_an_answer_that_must_wait_is_of_a_call_that_began_before_others_ended() -> None:
+    client, case = await warm()
+    begins = client.begin("Many") + client.begin()
+    await case.feed(begins + client.end(message(b"e")) + client.end(message(b"20000")))
+    many, echo = case.answers()[client.stream - 2], case.answers()[client.stream]
+    assert b"".join(said[2] for said in many if said[0] == "DataFrame") == message(b"x" * 20_000)
+    assert echo[1][2] == message(b"e")
+    assert case.calls.counts["/test.Test/Many", "OK"] == 5
+
+
+async def test_a_stream_is_not_opened_again_after_one_below_it_took_the_long_way() -> None:
+    client, case = await warm()
+    first, second = client.begin(), client.call(message(b"2"))
+    await case.feed(first + second + second)
+    assert fast_calls(case) == 1
+    (*_, (name, _, code, _, reason)) = case.answers()[0]
+    assert (name, code) == ("GoAwayFrame", ErrorCodes.STREAM_CLOSED), reason
+
+
+@pytest.mark.parametrize(("window", "size"), [(99, 100), (20_000, 16_385)])
+async def test_a_request_beyond_the_window_or_a_frames_size_ends_the_connection(
+    window: int, size: int
+) -> None:
+    client, case = await warm()
+    case.protocol._session._inbound_flow_control_window_manager.current_window_size = window
+    await case.feed(client.call(message(b"1".rjust(size - 5)), "Many"))
+    assert fast_calls(case) == 0
+    assert case.wire.ended
+
+
+@pytest.mark.parametrize("between", ["refusal", 0, 200])
+async def test_the_headers_of_an_answer_keep_up_with_the_clients_table(between: str | int) -> None:
+    client, case = await warm()
+    for _ in range(3):
+        if between == "refusal":
+            await case.feed(client.call(message(b"x" * client.stream), grpc_timeout="x"))
+        else:
+            await case.feed(raw(SETTINGS, struct.pack(">HI", 1, between)))
+        for _ in range(2):
+            await case.feed(b"".join(client.call(message(b"1")) for _ in range(3)))
+        assert fast_calls(case) == 3
+    decoder, blocks = Decoder(), [one for one in case.wire.frames() if isinstance(one, HeadersFrame)]
+    fields = [list(decoder.decode(block.data)) for block in blocks]
+    assert fields[-2:] == [
+        [(":status", "200"), ("content-type", "application/grpc+proto")],
+        [("grpc-status", "0")],
+    ]
+    told = sum(block.data[0] & 0xE0 == 0x20 for block in blocks)
+    assert told == (between != "refusal"), "the table's size is told once"
+    assert decoder.header_table_size == (4_096 if between == "refusal" else between)
+
+
 async def test_no_call_takes_the_short_way_where_it_is_turned_off() -> None:
     client, case = Client(), Case(fast=False)
     await case.feed(PREFACE + raw(SETTINGS), *[client.call(message(b"1")) for _ in range(5)])
@@ -286,6 +444,21 @@ async def test_what_does_not_fit_the_window_is_answered_once_and_sent_as_it_open
     assert b"".join(sent) == message(b"x" * 100)
     assert case.calls.counts == {("/test.Test/Many", "OK"): 3}
     assert not case.protocol.handler.late
+
+
+async def test_what_does_not_fit_the_connections_window_waits_for_it() -> None:
+    client, case = await warm()
+    await case.feed(*[client.call(message(b"16000"), "Many") for _ in range(4)])
+    await case.feed(client.call(message(b"5000"), "Many"), client.call(message(b"5000"), "Many"))
+    assert fast_calls(case) == 0
+    both = client.stream - 2, client.stream
+
+    def sent() -> int:
+        return sum(len(said[2]) for one in both for said in case.answers()[one] if said[0] == "DataFrame")
+
+    assert 0 < sent() < 10_010
+    await case.feed(raw(WINDOW_UPDATE, struct.pack(">I", 1 << 16)))
+    assert sent() == 10_010
 
 
 async def test_while_the_socket_is_full_nothing_takes_the_short_way() -> None:

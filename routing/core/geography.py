@@ -1,6 +1,7 @@
 """Distances on the globe, and what they cost in time."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 EARTH_RADIUS_KM = 6371.0
@@ -31,16 +32,22 @@ def place(latitude: float, longitude: float) -> Place:
     return Place(flat * math.cos(east), flat * math.sin(east), math.sin(north))
 
 
-def distance_km(a: Place, b: Place) -> float:
-    """Great-circle distance in [0, 20,015].
+def distances_km(here: Place, places: Iterable[Place | None]) -> list[float | None]:
+    """Great-circle distances in [0, 20,015]; None where a place is not known.
 
     From the chord, which stays exact for places close together where the arccosine
     of the dot product does not.
 
-    >>> round(distance_km(place(38.95, -77.45), place(50.11, 8.68)))
-    6553
+    >>> [ashburn, frankfurt] = place(38.95, -77.45), place(50.11, 8.68)
+    >>> [round(km) for km in distances_km(ashburn, [ashburn, frankfurt])]
+    [0, 6553]
     """
-    half_chord = 0.5 * math.dist(a, b)
-    if half_chord >= 1.0:
-        return FARTHEST_KM
-    return min(2.0 * EARTH_RADIUS_KM * math.asin(half_chord), FARTHEST_KM)
+    # The chord of two places on opposite sides may come out a hair longer than it can be.
+    return [
+        None
+        if there is None
+        else km
+        if (km := 2.0 * EARTH_RADIUS_KM * math.asin(min(0.5 * math.dist(here, there), 1.0))) < FARTHEST_KM
+        else FARTHEST_KM
+        for there in places
+    ]

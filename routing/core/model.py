@@ -1,7 +1,7 @@
 """The nouns: what a backend is, what is asked, what was decided, what happened.
 
-What is made anew for each candidate of each decision is a named tuple: three times
-quicker to make than a frozen dataclass, and as fixed.
+What is made anew for each decision, or each of its candidates, is a named tuple: three
+times quicker to make than a frozen dataclass, and as fixed.
 """
 
 from collections.abc import Mapping
@@ -80,8 +80,7 @@ class Backend:
     discovered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One piece of content that looks for a backend, every field checked.
 
     `size_bytes` 0 means unknown; `available_backends` empty means every enabled one.
@@ -144,8 +143,7 @@ class Ranked(NamedTuple):
     estimate: Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The choice and its reasons.
 
     `others` are the remaining eligible backends, best first; `weights` in the order
@@ -161,7 +159,7 @@ class Decision:
     decided_at: float
     probe: bool = False
     passed_over: tuple[str, ...] = ()
-    ineligible: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    ineligible: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

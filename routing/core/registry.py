@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from routing.core.geography import Place, distance_km, place
+from routing.core.geography import Place, distances_km, place
 from routing.core.model import Backend, Location, Operation, Query
 from routing.errors import InvalidArgument, LimitReached
 
@@ -86,9 +86,9 @@ class Registry:
         """From the client to each backend; None where either place is not known."""
         if location is None or location.latitude is None or location.longitude is None:
             return [None for _ in backends]
+        known = self._places
         here = place(location.latitude, location.longitude)
-        places = (self._places.get(backend.id) for backend in backends)
-        return [None if there is None else distance_km(here, there) for there in places]
+        return distances_km(here, [known.get(backend.id) for backend in backends])
 
     def snapshot(self) -> list[str]:
         """The discovered names; profiles come from the configuration."""

@@ -144,12 +144,10 @@ class Router:
             raise NoEligibleBackend(why_not)
         may, probe, passed_over = self._set_aside(may, why_not, query, now)
         weights = self._weight_table[query.strategy, query.priority]
-        ranked = rank(query, self._candidates(query, may, now), weights)
-        if probe is not None:
-            ranked.sort(key=lambda one: one.backend_id != probe)
-        chosen, others = ranked[0], tuple(ranked[1 : 1 + MAX_ALTERNATIVES])
+        candidates = self._candidates(query, may, now)
+        chosen, *others = rank(query, candidates, weights, first=probe, most=1 + MAX_ALTERNATIVES)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
-        return Decision(query, chosen, others, weights, now, probe is not None, passed_over, why_not)
+        return Decision(query, chosen, tuple(others), weights, now, probe is not None, passed_over, why_not)
 
     def record(self, outcome: Outcome, *, now: float) -> Recorded:
         """Learns from an outcome, and says whether it was recorded.

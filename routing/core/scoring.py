@@ -76,7 +76,7 @@ PRIORITIES: Mapping[str, Priority] = MappingProxyType(
 STRATEGY_ALIASES: Mapping[str, str] = MappingProxyType({"": "hybrid", "optimal": "hybrid"})
 PRIORITY_ALIASES: Mapping[str, str] = MappingProxyType({"": "balanced"})
 
-_SCORES = tuple(factor.score for factor in FACTORS.values())
+_SCORES = tuple(factor.scores for factor in FACTORS.values())
 
 Weights = tuple[float, ...]
 """One weight for each factor in the order of FACTORS, none negative, summing to 1."""
@@ -131,21 +131,35 @@ def weight_table(defaults: Weights) -> Mapping[tuple[str, str], Weights]:
     )
 
 
-def rank(query: Query, candidates: Sequence[Candidate], weights: Weights) -> list[Ranked]:
-    """The candidates by falling score; equal scores by backend id."""
+def rank(
+    query: Query,
+    candidates: Sequence[Candidate],
+    weights: Weights,
+    *,
+    first: str | None = None,
+    most: int | None = None,
+) -> list[Ranked]:
+    """The candidates by falling score, equal scores by backend id; not more than `most`, and
+    the one of this name before all others, whatever its score."""
     # One factor after the other over all candidates: the same sums in the same order as
-    # one candidate after the other, in two thirds of the time.
-    columns = [[score(query, candidate) for candidate in candidates] for score in _SCORES]
+    # one candidate after the other, in half of the time.
+    columns = [scores(query, candidates) for scores in _SCORES]
     totals = [0.0] * len(candidates)
     for weight, column in zip(weights, columns, strict=True):
         totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
-    # Weights sum to 1 up to rounding, and so may the sum of perfect scores.
-    rows = [
-        (-min(total, 1.0), candidate.backend.id, scores, candidate.estimate)
-        for total, candidate, scores in zip(totals, candidates, zip(*columns, strict=True), strict=True)
-    ]
-    rows.sort()
-    return [Ranked(backend_id, -negated, scores, estimate) for negated, backend_id, scores, estimate in rows]
+    rows = sorted(
+        zip(
+            # Weights sum to 1 up to rounding, and so may the sum of perfect scores.
+            [-total if total < 1.0 else -1.0 for total in totals],
+            [candidate.backend.id for candidate in candidates],
+            zip(*columns, strict=True),
+            [candidate.estimate for candidate in candidates],
+            strict=True,
+        )
+    )
+    if first is not None:
+        rows.sort(key=lambda row: row[1] != first)
+    return [Ranked(name, -negated, scores, estimate) for negated, name, scores, estimate in rows[:most]]
 
 
 def _strategy_weights(strategy: Strategy, defaults: Weights) -> Weights:

@@ -77,21 +77,30 @@ class Session(H2Connection):
         """
         return 0 * super().open_inbound_streams
 
-    def may_open(self, stream_id: int, size_bytes: int) -> bool:
-        """Whether a client may now open this stream and send so much on it."""
+    def may_open(self, stream_id: int) -> bool:
+        """Whether a client may now open this stream."""
         # The state is that of a connection on which a call has come and nobody has left.
         return (
             self.state_machine.state is ConnectionState.SERVER_OPEN
             and stream_id % 2 == 1
             and self.highest_inbound_stream_id < stream_id <= self.HIGHEST_ALLOWED_STREAM_ID
-            and size_bytes <= self._inbound_flow_control_window_manager.current_window_size
         )
+
+    @property
+    def receivable_bytes(self) -> int:
+        """What a client may send at once, in one frame, on a stream that it has just opened."""
+        return min(self._inbound_flow_control_window_manager.current_window_size, MAX_FRAME_BYTES)
 
     @property
     def sendable_bytes(self) -> int:
         """What can go out at once, in one frame, on a stream that has just been opened."""
         window = min(self.outbound_flow_control_window, self.remote_settings.initial_window_size)
         return min(window, MAX_FRAME_BYTES)
+
+    @property
+    def growable_bytes(self) -> int:
+        """By how much a client may open the window of a stream that it has just opened."""
+        return self.MAX_WINDOW_INCREMENT - self.remote_settings.initial_window_size
 
     def note_call(self, stream_id: int, received_bytes: int, sent_bytes: int) -> bytes:
         """Notes a stream that was opened, ended by both sides and answered without us.
@@ -101,7 +110,6 @@ class Session(H2Connection):
         connection's windows. Returns the frame that opens the client's again, if it is
         time for that.
         """
-        self.highest_inbound_stream_id = stream_id
         self._closed_streams[stream_id] = StreamClosedBy.SEND_END_STREAM
         self.outbound_flow_control_window -= sent_bytes
         window = self._inbound_flow_control_window_manager

@@ -83,9 +83,9 @@ class Gate:
         size = int.from_bytes((self._held + data[at : at + missing])[:3])
         return missing + size
 
-    def pass_call(self, stream: int) -> None:
-        """Notes the two frames of a call that were answered before we could see them."""
-        self.frames += 2
+    def pass_call(self, stream: int, frames: int) -> None:
+        """Notes the frames of a call that was answered before we could see them."""
+        self.frames += frames
         self.highest_stream = max(self.highest_stream, stream)
 
     def feed(self, data: bytes) -> bytes:

@@ -67,7 +67,13 @@ class Protocol(protocol.H2Protocol):
         self.connection = Link(self._session, self._transport, self._limits, budget)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
         self._lane = Lane(
-            self._session, self.connection, self._gate, self._listener.prompts, self._peer, self._answered
+            self._session,
+            self.connection,
+            self._gate,
+            self._listener.prompts,
+            self._peer,
+            self._receive,
+            self._answered,
         )
         self.handler.late = self._lane.late
         self.connection.flush()

@@ -261,6 +261,12 @@ def test_every_factor_lies_between_0_and_1_and_answers_the_same_twice(
     assert score(factor, query, of) == answer
 
 
+@given(query=queries, several=st.lists(candidates, max_size=5))
+def test_no_candidate_changes_what_another_scores(query: Query, several: list[Candidate]) -> None:
+    for factor in FACTORS.values():
+        assert factor.scores(query, several) == [factor.score(query, of) for of in several]
+
+
 @given(query=queries, of=candidates, slower=st.floats(1.0, 1e6))
 def test_what_takes_longer_never_scores_better(query: Query, of: Candidate, slower: float) -> None:
     late = of._replace(estimate=of.estimate._replace(expected_ms=of.estimate.expected_ms * slower))

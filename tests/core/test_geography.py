@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.core.geography import FARTHEST_KM, distance_km, place
+from routing.core.geography import FARTHEST_KM, distances_km, place
 
 degrees_north = st.floats(-90.0, 90.0)
 degrees_east = st.floats(-180.0, 180.0)
@@ -16,7 +16,9 @@ Point = tuple[float, float]
 
 
 def between(a: Point, b: Point) -> float:
-    return distance_km(place(*a), place(*b))
+    [km] = distances_km(place(*a), [place(*b)])
+    assert km is not None
+    return km
 
 
 def haversine_km(a: Point, b: Point) -> float:

@@ -217,6 +217,12 @@ def test_nobody_to_rank_gives_an_empty_list() -> None:
     assert rank(QUERY, [], DEFAULTS) == []
 
 
+def test_one_may_come_first_whatever_its_score_and_the_rest_may_be_cut() -> None:
+    candidates = [candidate(Backend(name)) for name in "abcd"]
+    names = [one.backend_id for one in rank(QUERY, candidates, DEFAULTS, first="c", most=3)]
+    assert names == ["c", "a", "b"]
+
+
 def test_perfect_scores_sum_to_1_and_not_to_a_hair_more() -> None:
     free = Backend("a", storage_usd_per_gb_month=0.0, egress_usd_per_gb=0.0, request_usd_per_1000=0.0)
     perfect = candidate(

@@ -1,0 +1,56 @@
+"""The server without its guards, to measure what they cost: for trusted clients on this machine only.
+
+The same arguments as `routing serve`. What is taken out: the gate's look at every frame, the
+budget that frames are paid from, the check of every request's headers, and every limit that
+a number can lift. What stays is what an answer needs: header blocks, windows, order.
+"""
+
+import asyncio
+import sys
+from dataclasses import fields, replace
+
+from grpclib.protocol import EventsProcessor
+
+from routing.cli import parser
+from routing.config import load
+from routing.http2 import Http2Limits
+from routing.http2.connection import Processor
+from routing.http2.gate import SETTINGS, Gate
+from routing.http2.limits import Budget
+from routing.loops import loop_factory
+from routing.options import OPTIONS
+from routing.server import serve
+
+BOUNDLESS = 1 << 30
+
+KEPT = {"max_header_list_bytes", "small_data_bytes", "linger_seconds", "pause_seconds", "fast"}
+"""Limits that are no count of anything that a client could have more of."""
+
+
+def without_guards() -> Http2Limits:
+    """Takes the guards out of this process."""
+
+    def admit(gate: Gate, size: int, kind: int, flags: int, stream: int) -> bool:
+        gate.greeted |= kind == SETTINGS
+        return True
+
+    Gate._admit = admit  # type: ignore[method-assign]
+    Gate.pass_call = lambda *_: None  # type: ignore[method-assign, assignment]
+    Budget.earn = lambda *_: None  # type: ignore[method-assign, assignment]
+    Budget.spend = lambda *_: True  # type: ignore[method-assign, assignment]
+    Processor.process_request_received = EventsProcessor.process_request_received  # type: ignore[method-assign]
+    limits = Http2Limits()
+    lifted = {one.name for one in fields(limits)} - KEPT
+    return replace(limits, **{name: type(getattr(limits, name))(BOUNDLESS) for name in lifted})
+
+
+def main() -> None:
+    given = parser().parse_args(["serve", *sys.argv[1:]])
+    flags = {option.key: getattr(given, option.key) for option in OPTIONS if option.flag}
+    settings = load(path=given.config, flags=flags)
+    with asyncio.Runner(loop_factory=loop_factory(settings.server.event_loop)) as runner:
+        runner.run(serve(settings, limits=without_guards()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The short way of a decision to its bytes, against the message and the codec."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from routing import decided, wire
+from routing.calls import Calls
+from routing.config import load
+from routing.convert import write_decision
+from routing.core.factors import FACTORS
+from routing.core.model import Backend, Decision, Estimate, Query, Ranked
+from routing.core.router import Router
+from routing.decided import DecisionWriter
+from routing.reply import Reply
+from routing.server import assemble
+from routing.service import RequestClock, RoutingService
+from routing.store import Memory
+
+CODEC = wire.Codec()
+SELECT = "/ipfs_kit_py.routing.RoutingService/SelectBackend"
+
+numbers = st.sampled_from([0.0, -0.0, 0.1, 0.5, 1.0]) | st.floats(allow_nan=False, allow_infinity=False)
+names = st.sampled_from(["", "a", "é" * 100, "x" * 127, "x" * 128]) | st.text(max_size=40)
+ranked = st.builds(
+    Ranked,
+    names,
+    numbers,
+    st.tuples(*[numbers] * len(FACTORS)),
+    st.just(Estimate(1.0, 0.5, 1.0, 0.5)),
+)
+decisions = st.builds(
+    Decision,
+    st.builds(Query, request_id=names),
+    ranked,
+    st.lists(ranked, max_size=32).map(tuple),
+    st.just((1.0,) * len(FACTORS)),
+    st.just(0.0),
+)
+times = st.sampled_from([0.0, 1.0, 0.9999999, 1_800_000_000.25, -1.5]) | st.floats(-6e10, 2e11)
+
+
+def plainly(decision: Decision, now: float) -> bytes:
+    message = write_decision(decision, explain=False, now=now)
+    return CODEC.encode(message, wire.SelectBackendResponse)
+
+
+@given(st.lists(st.tuples(decisions, times), min_size=1, max_size=3))
+def test_a_decision_written_straight_is_the_message_encoded(seen: list[tuple[Decision, float]]) -> None:
+    writer = DecisionWriter()
+    for decision, now in seen * 2:
+        assert writer.write(decision, now=now) == plainly(decision, now)
+
+
+def test_names_are_forgotten_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decided, "MAX_NAMES", 10)
+    writer = DecisionWriter()
+    estimate, scores = Estimate(1.0, 0.5, 1.0, 0.5), (0.5,) * len(FACTORS)
+    for number in range(0, 100, 5):
+        first, *others = (Ranked(f"backend-{number + at}", 0.5, scores, estimate) for at in range(5))
+        decision = Decision(Query(), first, tuple(others), scores, 0.0)
+        assert writer.write(decision, now=0.0) == plainly(decision, 0.0)
+    assert max(len(writer._chosen), len(writer._alternative)) <= 10
+
+
+# --- A whole call ---
+
+
+def served() -> RoutingService:
+    backends = [Backend(id=name, max_object_bytes=10**9) for name in ("ipfs", "s3", "tape")]
+    router = Router(backends, random=Random(0), discover=False)
+    return RoutingService(router, Memory(), clock=RequestClock(), version="1")
+
+
+requests = st.builds(
+    wire.SelectBackendRequest,
+    content_type=st.sampled_from(["", "image/png"]),
+    content_size=st.sampled_from([0, 1, 10**10, -1]),
+    strategy=st.sampled_from(["", "adaptive", "unheard-of"]),
+    available_backends=st.lists(st.sampled_from(["s3", "tape", "nobody"]), max_size=2),
+    request_id=names,
+    timestamp=times.map(wire.write_time),
+    explain=st.booleans(),
+)
+
+
+@given(st.lists(requests, max_size=6))
+@example([wire.SelectBackendRequest(explain=True)])
+def test_a_call_answered_with_bytes_is_the_call_answered_with_a_message(asked: list[Any]) -> None:
+    plain, straight = served(), served()
+    prompts = [
+        Calls(CODEC).wrap(plain, prompt=["SelectBackend"]).prompts[SELECT],
+        Calls(CODEC)
+        .wrap(straight, prompt=["SelectBackend"], encoded={"SelectBackend": straight.select_backend_encoded})
+        .prompts[SELECT],
+    ]
+    for message in asked:
+        data = CODEC.encode(message, wire.SelectBackendRequest)
+        one, other = (prompt(data, lambda: "peer") for prompt in prompts)
+        assert isinstance(one, Reply)
+        assert one == other
+
+
+def test_a_handler_that_should_answer_with_bytes_must() -> None:
+    service = served()
+    wrapped = Calls(CODEC).wrap(
+        service, prompt=["SelectBackend"], encoded={"SelectBackend": service.select_backend}
+    )
+    reply = wrapped.prompts[SELECT](b"", lambda: "peer")
+    assert isinstance(reply, Reply)
+    assert reply.message == "internal error"
+
+
+def test_the_servers_own_calls_are_answered_with_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def reply() -> object:
+        assembly = assemble(load(), random=Random(0), clock=lambda: 1.0)
+        return assembly.servables[0].prompts[SELECT](b"", lambda: "peer")
+
+    monkeypatch.setattr(DecisionWriter, "write", lambda *_, **__: b"straight")
+    answer = asyncio.run(reply())
+    assert isinstance(answer, Reply)
+    assert answer.data[5:] == b"straight"

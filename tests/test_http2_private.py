@@ -1,0 +1,125 @@
+"""The private parts of h2 and grpclib that the edge touches: why, and that they are what they seem."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib import protocol
+from grpclib.config import Configuration
+from grpclib.events import _DispatchServerEvents
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.stream import StreamClosedBy
+
+from routing.http2 import Http2Limits
+from routing.http2.connection import Session
+
+EDGE = Path(__file__).parent.parent / "routing" / "http2"
+
+TOUCHED = {
+    "connection": {
+        "_closed_streams": "a stream that h2 never had is one of which late frames may come",
+        "_inbound_flow_control_window_manager": "its bytes count in the client's window, without a stream",
+        "_connection": "grpclib's way to h2, which our link needs for the same",
+        "_transport": "grpclib's way to the socket, likewise",
+    },
+    "streams": {"_h2_connection": "grpclib's stream answers through it, and ours in its place"},
+    "answers": {"_DispatchServerEvents": "request_handler asks for one; empty, it does nothing"},
+    "listener": {"grpclib._typing": "the type of what is served; nothing at run time"},
+}
+"""By module, with the reason. Whatever is not here is not touched."""
+
+
+def foreign(module: Path) -> set[str]:
+    """The private names that a module uses and does not define."""
+    nodes = list(ast.walk(ast.parse(module.read_text())))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    used = set()
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            mine = isinstance(node.value, ast.Name) and node.value.id == "self"
+            (own if mine and isinstance(node.ctx, ast.Store) else used).add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            used |= {alias.name for alias in node.names if alias.name.startswith("_")}
+            used |= {node.module} if node.module and "._" in node.module else set()
+    return used - own
+
+
+@pytest.mark.parametrize("module", sorted(EDGE.glob("*.py")), ids=lambda path: path.stem)
+def test_no_private_part_is_touched_that_has_no_reason(module: Path) -> None:
+    assert foreign(module) == TOUCHED.get(module.stem, {}).keys()
+
+
+HEADERS = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
+BODY = b"x" * 100
+
+
+def sessions() -> tuple[H2Connection, Session]:
+    """A client of h2's, and a server's session that it has greeted."""
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    server = Session(Http2Limits())
+    exchange(client, server)
+    return client, server
+
+
+def exchange(client: H2Connection, server: Session) -> None:
+    server.receive_data(client.data_to_send())
+    client.receive_data(server.data_to_send())
+
+
+def known(server: Session) -> Any:
+    """What the connection remembers of the streams that it had."""
+    server.open_inbound_streams  # noqa: B018 - looking is what makes h2 forget
+    window = server._inbound_flow_control_window_manager
+    return (
+        dict(server._closed_streams),
+        (window.current_window_size, window._bytes_processed),
+        server.outbound_flow_control_window,
+        server.highest_inbound_stream_id,
+    )
+
+
+def test_a_call_noted_leaves_what_a_call_of_h2_leaves() -> None:
+    client, server = sessions()
+    client.send_headers(1, HEADERS)
+    client.send_data(1, BODY, end_stream=True)
+    exchange(client, server)
+    server.acknowledge_received_data(len(BODY), 1)
+    server.send_headers(1, [(":status", "200")])
+    server.send_data(1, b"answer")
+    server.send_headers(1, [("grpc-status", "0")], end_stream=True)
+
+    _, noted = sessions()
+    noted.highest_inbound_stream_id = 1
+    assert noted.note_call(1, len(BODY), len(b"answer")) == b""
+    assert known(noted) == known(server)
+    assert noted._closed_streams == {1: StreamClosedBy.SEND_END_STREAM}
+
+
+def test_the_window_is_the_one_that_h2_opens_again() -> None:
+    _, server = sessions()
+    before = server.inbound_flow_control_window
+    assert server._inbound_flow_control_window_manager.current_window_size == before
+    sent = b"".join(server.note_call(stream, 16_000, 0) for stream in range(1, 600, 2))
+    assert len(sent) % 13 == 0
+    opened = sum(int.from_bytes(sent[at + 9 : at + 13]) for at in range(0, len(sent), 13))
+    assert opened > 0
+    assert server.inbound_flow_control_window == before - 300 * 16_000 + opened
+
+
+def test_grpclibs_link_and_stream_hold_h2_and_the_socket() -> None:
+    _, server = sessions()
+    socket: Any = object()
+    link = protocol.Connection(server, socket, config=Configuration().__for_server__())
+    assert (link._connection, link._transport) == (server, socket)
+    assert protocol.Stream(link, server, socket, stream_id=1)._h2_connection is server
+
+
+async def test_events_without_a_listener_do_nothing() -> None:
+    events = _DispatchServerEvents()
+    said = await events.recv_request(
+        {}, None, method_name="/a/b", deadline=None, content_type="", user_agent=None, peer=None
+    )  # type: ignore[arg-type]
+    assert said[1] is None
