@@ -76,7 +76,7 @@ FLOORS = (
         ("wireformat", "wire", "convert", "kinds", "options", "tables", "profiles", "config"),
         must_not=OUTSIDE - {"grpclib"},
     ),
-    Floor("one call", ("statuses", "reply", "exchange", "symbols")),
+    Floor("one call", ("statuses", "caller", "reply", "exchange", "symbols")),
     Floor(
         "edges",
         (

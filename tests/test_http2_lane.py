@@ -23,6 +23,7 @@ from hyperframe.frame import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing import caller
 from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
 from routing.http2.gate import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
@@ -312,7 +313,9 @@ async def test_one_read_brings_no_more_calls_than_a_connection_may_have() -> Non
 async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCaptureFixture) -> None:
     calls = Calls(Raw())
     path = "/test.Test/Many"
-    reply = calls.wrap(Service(), prompt=("Many",)).prompts[path](b"no number", lambda: "peer")
+    reply = calls.wrap(Service(), prompt=("Many",)).prompts[path](
+        b"no number", caller.Caller((), caller.Peer(Wire()))
+    )
     assert isinstance(reply, Reply)
     assert (reply.status, reply.message, reply.data) == (Status.INTERNAL, "internal error", b"")
     assert calls.counts[path, "INTERNAL"] == 1

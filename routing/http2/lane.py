@@ -16,6 +16,7 @@ from typing import Final
 
 from grpclib.const import Status
 
+from routing.caller import Caller, Peer
 from routing.http2.connection import Link, Session
 from routing.http2.gate import DATA, HEADERS, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
@@ -38,8 +39,7 @@ _SHORTEST: Final = 2 * _FRAME_BYTES + _PREFIX_BYTES
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
 
-_Route = tuple[Prompt | None, int | None]
-_NOWHERE: Final[_Route] = (None, None)
+_Route = tuple[Prompt, int | None, Caller]
 
 _BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _END: Final = (("grpc-status", "0"),)
@@ -63,7 +63,7 @@ class Lane:
         link: Link,
         gate: Gate,
         prompts: Mapping[str, Prompt],
-        peer: Callable[[], str],
+        peer: Peer,
         when_answered: Callable[[], None],
     ) -> None:
         self._session = session
@@ -73,7 +73,7 @@ class Lane:
         self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
         self._peer = peer
         self._when_answered = when_answered
-        self._routes: dict[bytes, _Route] = {}
+        self._routes: dict[bytes, _Route | None] = {}
         self._known_at: object = None
         self.room = 0
         self.answered = 0
@@ -131,11 +131,14 @@ class Lane:
             return at
         if not self._session.may_open(stream, size):
             return at
-        prompt, length = self._asked(data[at + _FRAME_BYTES : body_at])
-        if prompt is None or length not in (None, size):
+        route = self._asked(data[at + _FRAME_BYTES : body_at])
+        if route is None:
+            return at
+        prompt, length, caller = route
+        if length not in (None, size):
             return at
         self.room -= 1
-        reply = prompt(data[message_at:end], self._peer)
+        reply = prompt(data[message_at:end], caller)
         sent = self._sent if isinstance(reply, Reply) else self._promised
         return end if sent(stream, size, reply) else at  # type: ignore[arg-type]  # just looked at
 
@@ -185,9 +188,10 @@ class Lane:
         end = _frame(HEADERS, _END_HEADERS | _END_STREAM, stream, encode(_END))
         return b"".join((begin, _frame(DATA, 0, stream, reply.data), end))
 
-    def _asked(self, block: bytes) -> _Route:
+    def _asked(self, block: bytes) -> _Route | None:
         """The method that a header block asks for, if the block has come before and the
-        call can be answered there and then; and the length that it says the request has."""
+        call can be answered there and then; the length that it says the request has; and
+        who asks."""
         decoder = self._decoder
         assert isinstance(decoder, RememberingDecoder)  # without one there are no prompts
         state = decoder.state
@@ -198,24 +202,27 @@ class Lane:
             return self._routes[block]
         fields = decoder.remembered(block)
         if fields is None:
-            return _NOWHERE
+            return None
         route = self._routes[block] = self._route(
             [(n.decode("latin-1"), v.decode("latin-1")) for n, v in fields]
         )
         return route
 
-    def _route(self, headers: list[tuple[str, str]]) -> _Route:
+    def _route(self, headers: list[tuple[str, str]]) -> _Route | None:
         try:
             check_request(headers)
         except Malformed:
-            return _NOWHERE
+            return None
         lengths = [value for name, value in headers if name == "content-length"]
         if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
-            return _NOWHERE
+            return None
         timeout = timeout_s(headers)
         if timeout == 0:  # else what never waits is not overtaken by its deadline
-            return _NOWHERE
-        return self._prompts.get(dict(headers)[":path"]), int(lengths[0]) if lengths else None
+            return None
+        prompt = self._prompts.get(dict(headers)[":path"])
+        if prompt is None:
+            return None
+        return prompt, int(lengths[0]) if lengths else None, Caller(headers, self._peer)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
