@@ -72,6 +72,11 @@ class Rules:
         ways = ("Bearer and a token",) * bool(tokens) + ("a client certificate",) * bool(certificates)
         self._expected = " or ".join(ways)
 
+    @property
+    def certificates(self) -> int:
+        """How many certificate names are known."""
+        return len(self._certificates)
+
     def __repr__(self) -> str:
         return f"<Rules tokens={len(self._tokens)} certificates={len(self._certificates)}>"
 

@@ -74,7 +74,7 @@ def _made(
         loaded = load_pem_private_key(authority.key.read_bytes(), None)
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
         signing = loaded
-    until = until or datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    until = until or datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)
     since = min(datetime.datetime.now(datetime.UTC), until) - datetime.timedelta(hours=1)
     builder = (
         x509.CertificateBuilder()

@@ -84,6 +84,7 @@ FLOORS = (
             "logs",
             "expiry",
             "tls",
+            "reload",
             "clock",
             "sockets",
             "admission",
@@ -122,7 +123,7 @@ FLOORS = (
         ),
         apart=True,
     ),
-    Floor("assembly", ("server", "client.testing")),
+    Floor("assembly", ("access", "server", "client.testing")),
     Floor(
         "doors",
         (
