@@ -1,8 +1,10 @@
 """Who makes a call, as far as its headers and its connection tell."""
 
-import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Peer:
@@ -11,7 +13,7 @@ class Peer:
 
     __slots__ = ("_transport",)
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, transport: "asyncio.BaseTransport") -> None:
         self._transport = transport
 
     def __str__(self) -> str:

@@ -115,6 +115,15 @@ COMMANDS = (
         ("routing backends --config routing.toml", "routing backends --json"),
     ),
     Command(
+        "token",
+        "make a token, and the row of an auth file that knows it",
+        flags.token,
+        commands.token,
+        ("routing token --name uploader --role client",),
+        "A client may select and record, an observer see insights and metrics, an admin all.\n"
+        "The token is shown once and kept nowhere; the row holds a hash of it.",
+    ),
+    Command(
         "generate",
         "compile proto/ into gen/",
         flags.generate,

@@ -138,6 +138,7 @@ FLOORS = (
             "views",
             "screen",
             "check",
+            "asking",
             "commands",
             "cli",
             "__main__",
@@ -147,7 +148,7 @@ FLOORS = (
 
 KEPT = {
     "routing_pb": {"wire", "health", "reflection", "check"},
-    "argparse": {"arguments", "flags", "commands", "cli"},
+    "argparse": {"arguments", "flags", "asking", "commands", "cli"},
     "betterproto2": set(),
     "betterproto2_compiler": {"schema"},
     "dateutil": {"arguments"},
