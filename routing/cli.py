@@ -119,9 +119,10 @@ COMMANDS = (
         "make a token, and the row of an auth file that knows it",
         flags.token,
         commands.token,
-        ("routing token --name uploader --role client",),
+        ("routing token --name uploader --role client >> auth.toml",),
         "A client may select and record, an observer see insights and metrics, an admin all.\n"
-        "The token is shown once and kept nowhere; the row holds a hash of it.",
+        "The token goes to the standard error, once: it is kept nowhere. The row, which holds a\n"
+        "hash of it, goes to the standard output.",
     ),
     Command(
         "generate",

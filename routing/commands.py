@@ -207,7 +207,8 @@ def backends(arguments: Namespace, screen: Screen) -> int:
 
 
 def token(arguments: Namespace, screen: Screen) -> int:
-    """Makes a token and its row, and keeps neither."""
+    """Makes a token and its row, and keeps neither: a secret, and what goes into a file, on
+    outputs of their own."""
     from routing.auth import NAME, new_token
     from routing.kinds import Mismatch
 
@@ -218,7 +219,8 @@ def token(arguments: Namespace, screen: Screen) -> int:
     if screen.as_json:
         screen.answer({"token": made, "row": row})
     else:
-        screen.write(f"# for the caller; it is not shown again\n{made}\n\n# for the auth file\n{row}")
+        screen.err.write(f"{made}\n")
+        screen.write(row)
     return FINE
 
 

@@ -257,6 +257,8 @@ def test_a_client_is_known_by_its_certificate(folder: Folder, start_server: Star
     for unknown in (forged, None):
         with channel(server, trust=folder.pair, shows=unknown) as opened:
             assert code(ask(opened)) is UNAVAILABLE  # no connection
+    assert server.stop() == 0
+    assert [line for line in server.lines if " INFO " not in line] == []
 
 
 def test_where_certificates_are_optional_a_token_does_too(folder: Folder, start_server: StartServer) -> None:

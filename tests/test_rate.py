@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.rate import MAX_CALLERS, RateLimit
@@ -40,6 +40,7 @@ def times(steps: Iterable[float]) -> Iterable[float]:
         yield now
 
 
+@settings(deadline=None)
 @given(RATES, BURSTS, STEPS_S)
 def test_it_is_a_bucket_of_tokens(per_second: float, burst: int, steps: list[float]) -> None:
     limit, twin = RateLimit(per_second, burst), Tokens(per_second, burst)
@@ -47,6 +48,7 @@ def test_it_is_a_bucket_of_tokens(per_second: float, burst: int, steps: list[flo
         assert limit.take("one", now=now) == pytest.approx(twin.take(now), abs=SLIGHTLY_S)
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1e4), BURSTS, STEPS_S)
 def test_within_any_time_no_more_get_in_than_the_burst_and_the_rate(
     per_second: float, burst: int, steps: list[float]
@@ -58,6 +60,7 @@ def test_within_any_time_no_more_get_in_than_the_burst_and_the_rate(
             assert count <= burst + (ended - begun) * per_second + SLIGHTLY_S * per_second + SLIGHTLY_S
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1e4), BURSTS, st.lists(st.floats(0, 10), max_size=30))
 def test_who_waits_as_long_as_was_said_gets_in(per_second: float, burst: int, steps: list[float]) -> None:
     limit = RateLimit(per_second, burst)
@@ -82,6 +85,7 @@ def test_a_caller_does_not_pay_for_another() -> None:
     assert limit.take("one", now=0.0) == 1.0
 
 
+@settings(deadline=None)
 @given(RATES, BURSTS, st.lists(st.tuples(st.sampled_from("abcdef"), STEPS_S.map(sum)), max_size=40))
 def test_as_long_as_there_is_room_forgetting_changes_nothing(
     per_second: float, burst: int, asked: list[tuple[str, float]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from grpclib.testing import ChannelFor
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Highest, Script, Waits, chosen, number, update
 
@@ -83,6 +83,7 @@ def test_what_is_no_time_asks_for_no_other_try(said: str, wait_s: float) -> None
 STATUSES = st.sampled_from(["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
 
 
+@settings(deadline=None)
 @given(STATUSES, st.floats(0, 1e6), st.integers(1, 100), st.randoms(use_true_random=False))
 def test_the_wait_is_what_was_said_and_no_longer_than_without_it_more(
     status: str, pushback_s: float, failures: int, dice: random.Random
