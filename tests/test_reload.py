@@ -129,6 +129,19 @@ async def test_a_file_that_is_gone_is_told_once_and_found_again(
     assert [line.split(" what")[0] for line in said(caplog)] == ["files not reloaded", "files reloaded"]
 
 
+async def test_a_file_that_was_out_of_reach_is_found_again_as_it_was(tmp_path: Path) -> None:
+    """As on a disk that was gone for a while."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    number = Number(disk)
+    disk.rename(tmp_path / "gone")
+    await number.followed.look()
+    assert not number.followed.current
+    (tmp_path / "gone").rename(disk)
+    await number.followed.look()
+    assert number.followed.current
+
+
 async def test_what_could_not_be_read_is_tried_again_though_the_file_stays(
     number: Number, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,10 @@ def test_older_tls_is_refused(pair: Pair) -> None:
         handshake(context_of(pair), client)
 
 
+def test_no_client_may_renegotiate(pair: Pair) -> None:
+    assert context_of(pair).options & ssl.OP_NO_RENEGOTIATION
+
+
 def test_a_missing_certificate_is_named(pair: Pair, tmp_path: Path) -> None:
     path = tmp_path / "nowhere.pem"
     assert refusal(path, pair.key) == (
