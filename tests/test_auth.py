@@ -213,6 +213,13 @@ def test_a_role_may_call_what_the_table_says(role: str, method: str) -> None:
         check_role(f"{ROUTING}/{method}", Identity("one", role))
 
 
+def test_a_method_that_no_role_names_is_for_admins() -> None:
+    check_role(f"{ROUTING}/Reset", Identity("one", "admin"))
+    for role in ("client", "observer"):
+        with pytest.raises(PermissionDenied, match="Reset needs the role admin"):
+            check_role(f"{ROUTING}/Reset", Identity("one", role))
+
+
 def test_the_refusal_names_the_roles_that_would_do() -> None:
     with pytest.raises(PermissionDenied) as refused:
         check_role(f"{ROUTING}/GetInsights", Identity("uploader", "client"))
