@@ -7,10 +7,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import fsum
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from grpclib.client import Channel
@@ -76,7 +75,7 @@ class Probe:
     client: RoutingClient
     channel: Channel
     timeout_s: float
-    metadata: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, str] = field(default_factory=dict)
     before: Insights | None = None
     selection: Selection | None = None
 
