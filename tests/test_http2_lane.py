@@ -329,6 +329,17 @@ async def test_draining_refuses_on_the_short_way_too() -> None:
     await case.feed(client.call(message(b"2")))
     (said,) = case.answers()[7]
     assert ("grpc-status", str(Status.UNAVAILABLE.value)) in said
+    assert fast_calls(case) == 1  # and costs less than an answer
+
+
+async def test_a_refusal_needs_no_window() -> None:
+    client, case = Client(), Case(fast=True)
+    await case.feed(PREFACE + raw(SETTINGS, struct.pack(">HI", 4, 0)))
+    for _ in range(3):
+        await case.feed(client.call(message(b"no number"), "Many"))
+    assert fast_calls(case) == 1
+    (said,) = case.answers()[5]
+    assert ("grpc-status", str(Status.INTERNAL.value)) in said
 
 
 async def test_many_calls_open_the_clients_window_again() -> None:

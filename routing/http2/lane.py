@@ -145,11 +145,11 @@ class Lane:
     def _sent(self, stream: int, size: int, reply: Reply) -> bool:
         """Sends an answer and notes the call as over, if that is possible at once."""
         session = self._session
-        if reply.status is not Status.OK or len(reply.data) > session.sendable_bytes:
+        if len(reply.data) > session.sendable_bytes:
             self.late[stream] = reply
             return False
         self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
-        self._link.budget.earn(3)
+        self._link.budget.earn(3 if reply.status is Status.OK else 1)
         self._gate.pass_call(stream)
         self.answered += 1
         return True
