@@ -1,6 +1,6 @@
-"""What surrounds every call: the drain, limits, errors as statuses, counts, the log.
+"""What surrounds every call: the drain, who calls, limits, errors as statuses, counts, the log.
 
-In this order: is the server draining; the request's bytes, bounded before they are
+In this order: is the server draining; may this caller call; the request's bytes, bounded before they are
 read; the message; the servable's own method; the response; and whatever went wrong
 becomes one status. It wraps any generated servable, under grpclib's server and under
 its in-memory channel alike.
@@ -23,10 +23,11 @@ from grpclib.encoding.base import CodecBase
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
+from routing.caller import Caller
 from routing.errors import Draining
 from routing.exchange import Exchange, framed, too_large
 from routing.reply import Later, Prompt, Reply, advance
-from routing.statuses import verdict
+from routing.statuses import trailers, verdict
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,11 @@ KEPT_MESSAGES = 8
 the same time. More hold the memory of what nobody sends any more."""
 
 _DRAINING = "the server is draining; call another one"
+
+
+Admit = Callable[[str, Caller, bool], None]
+"""Raises what keeps this caller from this method path: who it is, what it may, how often. True
+for a stream that goes on: whether it may do that, and not a call more on its account."""
 
 
 class Servable(Protocol):
@@ -68,6 +74,7 @@ class Method:
     takes_many: bool
     gives_many: bool
     even_draining: bool
+    admit: Admit | None
 
 
 class Calls:
@@ -78,8 +85,11 @@ class Calls:
     KEPT_MESSAGES of streams with their bytes.
     """
 
-    def __init__(self, codec: CodecBase, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self, codec: CodecBase, *, admit: Admit | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
         self._codec = codec
+        self._admit = admit
         self._max_message_bytes = max_message_bytes
         self._draining = False
         self._open = 0
@@ -108,11 +118,13 @@ class Calls:
         servable: Servable,
         *,
         even_draining: bool = False,
+        open_to_all: bool = False,
         prompt: Collection[str] = (),
         encoded: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> Wrapped:
-        """The same methods, surrounded. `even_draining` lets unary calls in to the end:
-        health has something to say until then. `prompt` names unary methods that wait for
+        """The same methods, surrounded. `even_draining` lets unary calls in to the end, and
+        `open_to_all` asks nobody who they are: health has something to say until then, and
+        to balancers that have no token. `prompt` names unary methods that wait for
         nothing, or for a moment in which nobody need cancel them: those may be answered
         without a task. `encoded` has functions for some of those, which do what the methods
         do and answer with the message's bytes."""
@@ -128,6 +140,7 @@ class Calls:
                 takes_many=takes_many,
                 gives_many=gives_many,
                 even_draining=even_draining and not gives_many,
+                admit=None if open_to_all else self._admit,
             )
             mapping[path] = handler._replace(func=partial(self._surround, method))
             name = path.rpartition("/")[2]
@@ -158,6 +171,8 @@ class Calls:
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
+            if method.admit is not None:
+                method.admit(method.path, exchange.caller, False)
             await (self._answer_many if method.gives_many else self._answer_one)(method, exchange)
         except asyncio.CancelledError:
             status, message = exchange.cancelled_by(draining=self._draining), _DRAINING
@@ -173,10 +188,10 @@ class Calls:
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
-            await exchange.refuse(status, message)
+            await exchange.refuse(status, message, trailers(error))
         finally:
             self._end()
-            self._note(method, status, started, lambda: exchange.peer)
+            self._note(method, status, started, exchange.caller)
 
     def _begin(self) -> None:
         self._open += 1
@@ -187,25 +202,27 @@ class Calls:
         if not self._open:
             self._idle.set()
 
-    def _reply(self, method: Method, data: bytes, peer: Callable[[], str]) -> Reply | Later:
+    def _reply(self, method: Method, data: bytes, caller: Caller) -> Reply | Later:
         """The same for a method that hardly waits, and a request that is all there."""
         started = time.perf_counter()
-        work = self._prompted(method, data)
+        work = self._prompted(method, data, caller)
         come = advance(work)
         if isinstance(come, Reply):
-            self._note(method, come.status, started, peer)
+            self._note(method, come.status, started, caller)
             return come
         self._begin()
-        return Later(work, come, partial(self._came_later, method, started, peer))
+        return Later(work, come, partial(self._came_later, method, started, caller))
 
-    def _came_later(self, method: Method, started: float, peer: Callable[[], str], reply: Reply) -> None:
+    def _came_later(self, method: Method, started: float, caller: Caller, reply: Reply) -> None:
         self._end()
-        self._note(method, reply.status, started, peer)
+        self._note(method, reply.status, started, caller)
 
-    async def _prompted(self, method: Method, data: bytes) -> Reply:
+    async def _prompted(self, method: Method, data: bytes, caller: Caller) -> Reply:
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
+            if method.admit is not None:
+                method.admit(method.path, caller, False)
             if len(data) > self._max_message_bytes:
                 raise too_large(len(data), self._max_message_bytes)
             response = await method.function(self._codec.decode(data, method.request_type))
@@ -214,14 +231,14 @@ class Calls:
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
-            return Reply(b"", status, message)
+            return Reply(b"", status, message, trailers(error))
 
-    def _note(self, method: Method, status: Status, started: float, peer: Callable[[], str]) -> None:
+    def _note(self, method: Method, status: Status, started: float, caller: Caller) -> None:
         self._counts[method.path, status.name] += 1
         if log.isEnabledFor(logging.DEBUG):
             ms = (time.perf_counter() - started) * 1e3
             said = "call ended method=%s status=%s ms=%.3f peer=%s"
-            log.debug(said, method.path, status.name, ms, peer())
+            log.debug(said, method.path, status.name, ms, caller.peer)
 
     async def _answer_one(self, method: Method, exchange: Exchange) -> None:
         request = await exchange.only_message(method.request_type)
@@ -241,6 +258,8 @@ class Calls:
             # it holds until the garbage collector comes by.
             async with aclosing(method.function(request)) as responses:
                 async for response in responses:
+                    if method.admit is not None:
+                        method.admit(method.path, exchange.caller, True)
                     await exchange.send(self._encoded(response, method, exchange))
         finally:
             self._streams.discard(task)

@@ -5,9 +5,9 @@ Each check is a row of CHECKS. It says what came back, or raises Wrong with the 
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import fsum
 from typing import Any, TypeVar
@@ -70,11 +70,12 @@ class Finding:
 
 @dataclass(slots=True)
 class Probe:
-    """The two ways to call, and what earlier checks leave for later ones."""
+    """The two ways to call, what goes with every call, and what earlier checks leave for later ones."""
 
     client: RoutingClient
     channel: Channel
     timeout_s: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
     before: Insights | None = None
     selection: Selection | None = None
 
@@ -124,7 +125,12 @@ async def _first(
 ) -> Answer:
     """The first answer of a call outside the routing service; `watch` then hangs up."""
     async with probe.channel.request(
-        path, Cardinality.UNARY_STREAM, type(question), kind, timeout=probe.timeout_s
+        path,
+        Cardinality.UNARY_STREAM,
+        type(question),
+        kind,
+        timeout=probe.timeout_s,
+        metadata=probe.metadata,
     ) as stream:
         await stream.send_message(question, end=True)
         answer = await stream.recv_message()

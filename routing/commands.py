@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from routing.asking import credential, target, tls
 from routing.cells import duration_text
 from routing.display import Cell
-from routing.errors import InvalidArgument
+from routing.errors import ConfigError, InvalidArgument
 from routing.screen import Screen
 from routing.views import decision_view, insights_view, learned_view, profiles_view, update_view
 
 if TYPE_CHECKING:
     from routing.check import Finding
     from routing.client import RoutingClient
-    from routing.client.target import Tls
     from routing.client.values import Metrics
     from routing.core.model import Location
 
@@ -128,15 +128,18 @@ def check(arguments: Namespace, screen: Screen) -> int:
 async def _check(arguments: Namespace, screen: Screen) -> "list[Finding]":
     from routing.check import CHECKS, Probe, examine
     from routing.client import RoutingClient
+    from routing.client.link import bearer
     from routing.client.target import opener
 
-    server, trust = target(arguments), tls(arguments)
+    server, trust, secret = target(arguments), tls(arguments), credential(arguments)
     width = max(len(name) for name, _ in CHECKS)
     findings = []
     channel = opener(server, trust)()
     try:
-        async with RoutingClient(server, tls=trust, timeout_seconds=arguments.timeout, retries=0) as client:
-            async for finding in examine(Probe(client, channel, arguments.timeout)):
+        async with RoutingClient(
+            server, tls=trust, token=secret, timeout_seconds=arguments.timeout, retries=0
+        ) as client:
+            async for finding in examine(Probe(client, channel, arguments.timeout, bearer(secret))):
                 findings.append(finding)
                 mark = Cell("ok  ", "good") if finding.passed else Cell("FAIL", "bad")
                 took = duration_text(finding.took_ms)
@@ -227,6 +230,24 @@ def _learned(arguments: Namespace, screen: Screen) -> int:
     return FINE
 
 
+def token(arguments: Namespace, screen: Screen) -> int:
+    """Makes a token and its row, and keeps neither: a secret, and what goes into a file, on
+    outputs of their own."""
+    from routing.auth import NAME, new_token
+    from routing.kinds import Mismatch
+
+    try:
+        made, row = new_token(NAME.read(arguments.name), arguments.role)
+    except Mismatch as mismatch:
+        raise ConfigError("command line", "--name", str(mismatch)) from None
+    if screen.as_json:
+        screen.answer({"token": made, "row": row})
+    else:
+        screen.err.write(f"{made}\n")
+        screen.write(row)
+    return FINE
+
+
 def generate(arguments: Namespace, screen: Screen) -> int:
     """Compiles proto/ and says what changed; with --check, what would, as a refusal."""
     from routing.generate import checkout, generate
@@ -258,22 +279,12 @@ def client_of(arguments: Namespace) -> "RoutingClient":
     """A client of the server to ask."""
     from routing.client import RoutingClient
 
-    return RoutingClient(target(arguments), tls=tls(arguments), timeout_seconds=arguments.timeout)
-
-
-def target(arguments: Namespace) -> str:
-    """HOST:PORT of the server to ask, as the client library takes it."""
-    if arguments.target:
-        return str(arguments.target)
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    return f"{host}:{arguments.port}"
-
-
-def tls(arguments: Namespace) -> "Tls":
-    """Whom to trust there; False for a server without TLS."""
-    from routing.client.target import TlsFiles
-
-    return TlsFiles(ca=arguments.ssl_ca) if arguments.ssl_ca else bool(arguments.use_ssl)
+    return RoutingClient(
+        target(arguments),
+        tls=tls(arguments),
+        token=credential(arguments),
+        timeout_seconds=arguments.timeout,
+    )
 
 
 def answer_values(answer: object) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Everything that was given is checked, also what something stronger overrides.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,17 @@ _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What each table of a config file may hold."""
+
+_NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "use_ssl": ("ssl_cert", "ssl_key"),
+        "ssl_cert": ("ssl_key",),
+        "ssl_key": ("ssl_cert",),
+        "ssl_client_ca": ("use_ssl",),
+        "ssl_client_auth": ("ssl_client_ca",),
+    }
+)
+"""Which settings are of no use without others."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -70,7 +81,7 @@ def load(
     server = ServerSettings(**_values(given, "server"))
     routing = RoutingSettings(**_values(given, "routing"), weights=_read_weights(tables, where))
     backends = _read_backends(tables, where, routing.max_backends, given.get("max_backends"))
-    return Settings(server, routing, backends, (*_unused_tls(server), *_misspelt(environment)))
+    return Settings(server, routing, backends, (*_unused(server), *_misspelt(environment)))
 
 
 def _values(given: Mapping[str, _Given], section: str) -> dict[str, Any]:
@@ -115,19 +126,25 @@ def _read(read: Callable[[Any], Any], value: object, where: str, key: str) -> _G
 
 
 def _check_tls(given: Mapping[str, _Given]) -> None:
-    """A certificate is of no use without its key, nor TLS without both."""
-    asking = [given[key] for key in ("use_ssl", "ssl_cert", "ssl_key") if key in given]
-    asking = [one for one in asking if one.value]
-    for option in OPTIONS:
-        if asking and option.key in ("ssl_cert", "ssl_key") and option.key not in given:
-            how = f"{option.flag}, {option.toml} or {option.variable}"
-            raise ConfigError(asking[0].where, asking[0].key, f"expected {option.key} as well ({how})")
+    """A certificate is of no use without its key, nor TLS without both, nor what asks clients
+    for certificates without TLS: who gave it must not find the server open."""
+    for key, needs in _NEEDS.items():
+        if key in given and given[key].value:
+            for option in OPTIONS:
+                if option.key in needs and not (option.key in given and given[option.key].value):
+                    how = f"{option.flag}, {option.toml} or {option.variable}"
+                    raise ConfigError(
+                        given[key].where, given[key].key, f"expected {option.key} as well ({how})"
+                    )
 
 
-def _unused_tls(server: ServerSettings) -> tuple[str, ...]:
-    if server.use_ssl or server.ssl_cert is None:
-        return ()
-    return ("ssl_cert and ssl_key are given, but use_ssl is false: calls are not encrypted",)
+def _unused(server: ServerSettings) -> Iterator[str]:
+    if server.ssl_cert is not None and not server.use_ssl:
+        yield "ssl_cert and ssl_key are given, but use_ssl is false: calls are not encrypted"
+    if server.rate_burst is not None and server.rate_limit is None:
+        yield "rate_burst is given, but rate_limit is not: calls are not limited"
+    if server.ssl_client_auth == "optional" and server.auth_file is None:
+        yield "ssl_client_auth is optional, but there is no auth_file: certificates keep nobody out"
 
 
 def _misspelt(environment: Mapping[str, str]) -> tuple[str, ...]:

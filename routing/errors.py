@@ -47,6 +47,22 @@ class LimitReached(RoutingError):
     """A bounded collection is full; asking again changes nothing until something leaves."""
 
 
+class TooManyCalls(LimitReached):
+    """A caller calls more often than it may; after `wait_s` seconds, the next call is let in."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class Unauthenticated(RoutingError):
+    """The caller does not show who it is, or shows what this server does not know."""
+
+
+class PermissionDenied(RoutingError):
+    """The caller is known, and may not call this."""
+
+
 class NoEligibleBackend(RoutingError):
     """No backend may serve the query; `reasons` says for each candidate why not."""
 

@@ -9,7 +9,9 @@ from grpclib.encoding.base import CodecBase
 from grpclib.metadata import encode_grpc_message
 from grpclib.server import Stream
 
+from routing.caller import Caller, Peer
 from routing.errors import BadMessage, MessageTooLarge, Unsupported
+from routing.statuses import Trailers
 
 _PREFIX: Final = struct.Struct(">BI")
 """What precedes a message on the wire: whether it is compressed, and its length."""
@@ -18,7 +20,7 @@ _CUT_SHORT = "the message ends before the length that its prefix announces"
 
 
 class Exchange:
-    """A call as the server sees it: messages in, messages out, one status.
+    """A call as the server sees it: its caller, messages in, messages out, one status.
 
     What calls need of grpclib's private parts is touched here, and nowhere else on
     their path. `_stream` is the HTTP/2 stream under grpclib's `Stream`; the `…_done`
@@ -26,19 +28,14 @@ class Exchange:
     the rest.
     """
 
-    __slots__ = ("_codec", "_http", "_limit_bytes", "_stream")
+    __slots__ = ("_codec", "_http", "_limit_bytes", "_stream", "caller")
 
     def __init__(self, stream: Stream[Any, Any], codec: CodecBase, limit_bytes: int) -> None:
         self._stream = stream
         self._http = stream._stream
         self._codec = codec
         self._limit_bytes = limit_bytes
-
-    @property
-    def peer(self) -> str:
-        """Who calls, as host:port; empty in memory."""
-        address = self._stream.peer.addr()
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
+        self.caller = Caller((stream.metadata or {}).items(), Peer(self._http._transport))
 
     async def message(self, kind: type) -> Any | None:
         """The next message, or None where the client has ended its side.
@@ -85,12 +82,13 @@ class Exchange:
         await self._http.send_data(data)
         self._stream._send_message_done = True
 
-    async def refuse(self, status: Status, message: str) -> None:
+    async def refuse(self, status: Status, message: str, trailers: Trailers = ()) -> None:
         """Ends the call with an error."""
         headers = [] if self._stream._send_initial_metadata_done else self._headers()
         # grpclib's own metadata may not begin with `grpc-`, hence the bare headers.
         headers.append(("grpc-accept-encoding", "identity"))
         headers += [("grpc-status", str(status.value)), ("grpc-message", encode_grpc_message(message))]
+        headers += trailers
         self._stream._send_trailing_metadata_done = True
         await self._http.send_headers(headers, end_stream=True)
         if self._http.closable:  # the client is still sending, and may stop

@@ -140,6 +140,15 @@ def replay(parser: ArgumentParser) -> None:
     _json(parser)
 
 
+def token(parser: ArgumentParser) -> None:
+    from routing.auth import ROLES
+
+    add = parser.add_argument
+    add("--name", type=text, required=True, metavar="NAME", help="who calls, for limits and messages")
+    add("--role", choices=tuple(ROLES), required=True, help="what it may call")
+    _json(parser)
+
+
 def completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
 
@@ -208,6 +217,10 @@ def _calling(add: Callable[..., Action]) -> None:
     add("--target", metavar="HOST:PORT", help="host and port at once")
     add("--use-ssl", action="store_true", help="call by TLS, trusting what the system trusts")
     _path(add("--ssl-ca", metavar="FILE", help="call by TLS, trusting the certificates in this PEM file"))
+    _path(add("--ssl-cert", metavar="FILE", help="call by TLS, showing the certificate in this PEM file"))
+    _path(add("--ssl-key", metavar="FILE", help="its private key"))
+    add("--token", help="say who calls; others on this machine can see it, so rather use ROUTING_TOKEN")
+    _path(add("--token-file", metavar="FILE", help="the same, from a file"))
     add(
         "--timeout",
         type=seconds,

@@ -84,6 +84,12 @@ def text(low: int, high: int) -> Kind:
     return _checked(length, lambda value: _is_text(value, low, high))
 
 
+def matching(pattern: str, expected: str) -> Kind:
+    """Text of which the whole matches a regular expression; `expected` tells people so."""
+    form = re.compile(pattern)
+    return _checked(expected, lambda value: isinstance(value, str) and form.fullmatch(value) is not None)
+
+
 def one_of(*choices: str) -> Kind:
     """One of a few words, as they are written."""
     return _checked(f"one of {listed(choices)}", lambda value: value in choices, choices=choices)

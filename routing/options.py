@@ -33,6 +33,29 @@ class ServerSettings:
     use_ssl: bool = _setting(False, switch(), "serve TLS; needs ssl_cert and ssl_key")
     ssl_cert: str | None = _setting(None, text(1, 4096), "PEM file with the certificate chain", "FILE")
     ssl_key: str | None = _setting(None, text(1, 4096), "PEM file with the private key", "FILE")
+    ssl_client_ca: str | None = _setting(
+        None,
+        text(1, 4096),
+        "PEM file with the authorities of clients' certificates, which it asks for",
+        "FILE",
+    )
+    ssl_client_auth: str = _setting(
+        "required",
+        one_of("required", "optional"),
+        "whether a client must show a certificate, or may have a token instead",
+    )
+    auth_file: str | None = _setting(
+        None, text(1, 4096), "TOML file with who may call; everybody without", "FILE"
+    )
+    rate_limit: float | None = _setting(
+        None, number(0.001, 1_000_000), "most calls a second of one caller; no limit without", "CALLS"
+    )
+    rate_burst: int | None = _setting(
+        None, whole(1, 1_000_000), "calls that one caller may make at once; rate_limit if left out", "CALLS"
+    )
+    reload_seconds: float = _setting(
+        10.0, number(0.1, 86_400), "how often certificates and auth_file are looked at for changes", "SECONDS"
+    )
     log_level: str = _setting("INFO", one_of("DEBUG", "INFO", "WARNING", "ERROR"), "least level to log")
     log_format: str = _setting("logfmt", one_of("logfmt", "json"), "shape of a log line")
     grace_period_seconds: float = _setting(

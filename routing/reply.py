@@ -8,6 +8,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 from grpclib.const import Status
 from grpclib.metadata import encode_grpc_message
 
+from routing.caller import Caller
+from routing.statuses import Trailers
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -16,6 +19,7 @@ class Reply:
     data: bytes
     status: Status = Status.OK
     message: str = ""
+    trailers: Trailers = ()
 
 
 def refused(reply: Reply) -> list[tuple[str, str]]:
@@ -26,6 +30,7 @@ def refused(reply: Reply) -> list[tuple[str, str]]:
         ("grpc-accept-encoding", "identity"),
         ("grpc-status", str(reply.status.value)),
         ("grpc-message", encode_grpc_message(reply.message)),
+        *reply.trailers,
     ]
 
 
@@ -77,9 +82,9 @@ class Later:
             self._tell(come)
 
 
-Prompt = Callable[[bytes, Callable[[], str]], Reply | Later]
+Prompt = Callable[[bytes, Caller], Reply | Later]
 """Answers the bytes of one message, given without their prefix, now or a little later. Is told
-who asks, as a function, since finding that out costs more than it is mostly used for."""
+who asks: the same Caller for all calls of a connection whose header blocks are the same."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
@@ -13,6 +13,7 @@ from random import Random
 from typing import TextIO
 
 from routing import __version__, logs
+from routing.access import Access
 from routing.calls import Calls, Wrapped
 from routing.clock import WatchedClock
 from routing.core.router import Router
@@ -23,7 +24,6 @@ from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.service import RequestClock, RoutingService
 from routing.sockets import address_of, listen
 from routing.store import Store, open_store
-from routing.tls import server_context
 from routing.wire import Codec
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 SERVICE = "ipfs_kit_py.routing.RoutingService"
 STORE = "ipfs_kit_py.routing.Store"
 """In health: whether what is learned gets onto the disk. Named where there is a state."""
+
+FILES = "ipfs_kit_py.routing.Files"
+"""In health: whether the certificates and the auth file in force are those on the disk. Named
+where there are any."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -53,13 +57,19 @@ class Assembly:
         await self.calls.drain()
 
 
-def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] | None = None) -> Assembly:
+def assemble(
+    settings: Settings,
+    *,
+    random: Random,
+    clock: Callable[[], float] | None = None,
+    access: Access | None = None,
+) -> Assembly:
     """The server without its socket, for `serve`, and for tests and clients in one process.
 
     With a state, whoever assembles it starts the store and closes it.
 
     `clock` tells the time of day in Unix seconds; without one, the settings say where
-    time comes from.
+    time comes from. Without `access`, everybody may call, whatever the settings say.
     """
     routing = settings.routing
     if clock is None:
@@ -73,10 +83,11 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
         max_content_types=routing.max_content_types,
         retention_hours=routing.retention_hours,
     )
-    health = Health([SERVICE, STORE] if settings.server.state else [SERVICE])
+    followed = access is not None and access.files
+    health = Health((SERVICE, *[STORE] * bool(settings.server.state), *[FILES] * bool(followed)))
     store = _opened(settings, router, clock, health)
     codec = Codec()
-    calls = Calls(codec)
+    calls = Calls(codec, admit=access.admission if access is not None else None)
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
@@ -85,7 +96,7 @@ def assemble(settings: Settings, *, random: Random, clock: Callable[[], float] |
             prompt=("SelectBackend", "RecordOutcome"),
             encoded={"SelectBackend": service.select_backend_encoded},
         ),
-        calls.wrap(health, even_draining=True),
+        calls.wrap(health, even_draining=True, open_to_all=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),
     )
@@ -115,26 +126,49 @@ async def serve(
     """
     server = settings.server
     logs.configure(server.log_level, server.log_format, log_output)
-    context = server_context(server.ssl_cert or "", server.ssl_key or "") if server.use_ssl else None
+    access = Access(server)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
     with contextlib.ExitStack() as opened:
         listening = [opened.enter_context(one) for one in listen(server.host, server.port)]
         stopped = opened.enter_context(_stopped())
-        facts = ",".join(map(address_of, listening)), "on" if context else "off", len(settings.backends)
+        facts = (
+            ",".join(map(address_of, listening)),
+            "on" if access.context else "off",
+            len(settings.backends),
+        )
         log.info("server starting address=%s tls=%s backends=%d version=%s", *facts, __version__)
-        for warning in settings.warnings:
+        hosts = [one.getsockname()[0] for one in listening]
+        for warning in (*settings.warnings, *access.doubts(hosts)):
             log.warning("setting in doubt reason=%s", warning)
-        assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
+        assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
         assembly.store.start()
         limits = limits or Http2Limits(fast=server.fast_path)
         listener = Listener(assembly.servables, assembly.codec, limits)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
-        await listener.start(listening, context)
+        await listener.start(listening, access.context)
         running = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         log.info(
             "server ready address=%s tls=%s backends=%d version=%s loop=%s", *facts, __version__, running
         )
-        await _drain(assembly, listener, await stopped, server.grace_period_seconds)
+        async with _kept(access, assembly.health):
+            why = await stopped
+        await _drain(assembly, listener, why, server.grace_period_seconds)
+
+
+@contextlib.asynccontextmanager
+async def _kept(access: Access, health: Health) -> AsyncIterator[None]:
+    """Meanwhile, files that change are read again, and a certificate that ends is told of."""
+
+    def note_current(current: bool) -> None:
+        if access.files:
+            health.set_serving(current, FILES)
+
+    keeping = asyncio.create_task(access.keep(note_current), name="access")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
 
 
 async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: float) -> None:

@@ -1,6 +1,7 @@
 """Errors as gRPC statuses: one table, and words that fit into a header."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 from typing import Final
 
@@ -16,7 +17,10 @@ from routing.errors import (
     MessageTooLarge,
     NoEligibleBackend,
     NotServed,
+    PermissionDenied,
     RoutingError,
+    TooManyCalls,
+    Unauthenticated,
     Unsupported,
 )
 
@@ -27,9 +31,12 @@ STATUSES: Final[Mapping[type, Status]] = MappingProxyType(
         NoEligibleBackend: Status.FAILED_PRECONDITION,
         LimitReached: Status.RESOURCE_EXHAUSTED,
         MessageTooLarge: Status.RESOURCE_EXHAUSTED,
+        TooManyCalls: Status.RESOURCE_EXHAUSTED,
         NotServed: Status.NOT_FOUND,
         Unsupported: Status.UNIMPLEMENTED,
         Draining: Status.UNAVAILABLE,
+        Unauthenticated: Status.UNAUTHENTICATED,
+        PermissionDenied: Status.PERMISSION_DENIED,
     }
 )
 """What each error is to a caller. Anything else is a fault of ours: INTERNAL."""
@@ -37,6 +44,9 @@ STATUSES: Final[Mapping[type, Status]] = MappingProxyType(
 MAX_MESSAGE_BYTES = 4096
 """As sent, with percent escapes. Clients refuse more than 8 KiB of headers in all (the
 default of grpcio and of Node) and then show their own complaint instead of our reason."""
+
+Trailers = Sequence[tuple[str, str]]
+"""Header fields that go with a status, besides its message."""
 
 _ROOM_FOR_THE_REST_BYTES = 128
 """What the words around the reasons take, at most."""
@@ -50,6 +60,18 @@ def verdict(error: Exception) -> tuple[Status, str]:
     if status is None or not isinstance(error, RoutingError):
         return Status.INTERNAL, "internal error"
     return status, status_message(error)
+
+
+def trailers(error: Exception) -> Trailers:
+    """What goes with an error's status. Where waiting helps, for how long: gRPC's proposal A6,
+    "Client Retries", has clients heed `grpc-retry-pushback-ms`.
+
+    >>> trailers(TooManyCalls("slower, please", wait_s=0.0301))
+    (('grpc-retry-pushback-ms', '31'),)
+    """
+    if not isinstance(error, TooManyCalls):
+        return ()
+    return (("grpc-retry-pushback-ms", str(ceil(error.wait_s * 1e3))),)
 
 
 def status_message(error: RoutingError) -> str:

@@ -1,8 +1,9 @@
-"""The certificate and key that the server shows, as an SSL context; every mistake is one line."""
+"""TLS for the server as an SSL context; every mistake in its files is one line."""
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from routing.errors import ConfigError
 
@@ -11,32 +12,76 @@ ALPN = ("h2",)
 then refused on its first bytes; one that offers none at all (an old library) is served."""
 
 
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with this certificate chain and its unencrypted key, both PEM files.
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: the server's certificate chain, its unencrypted key, and the authorities of
+    clients, empty where no client needs a certificate. `everybody` needs one, or only who
+    has nothing else to show."""
 
-    Raises ConfigError naming `ssl_cert` or `ssl_key`. Never asks for a password.
+    certificate: str
+    key: str
+    client_ca: str = ""
+    everybody: bool = True
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All that there are."""
+        return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
+
+
+class NewestContext(ssl.SSLContext):
+    """A context that has each new connection begin with the newest one it was given.
+
+    asyncio keeps the context that a socket was first served with. A certificate can be
+    replaced in that one, but an authority only added; and with a new one, sessions that an
+    authority's clients began before it was removed cannot be resumed either.
     """
-    _require_file("ssl_cert", certificate)
-    _require_file("ssl_key", key)
-    _require_certificate(certificate)
+
+    newest: ssl.SSLContext
+
+    def __new__(cls, first: ssl.SSLContext) -> "NewestContext":
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        context.newest = first
+        return context
+
+    def wrap_bio(self, *buffers: Any, **how: Any) -> ssl.SSLObject:
+        return self.newest.wrap_bio(*buffers, **how)
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 and 1.3 with these files.
+
+    Raises ConfigError naming `ssl_cert`, `ssl_key` or `ssl_client_ca`. Never asks for a
+    password.
+    """
+    _require_certificates("ssl_cert", files.certificate)
+    _require_file("ssl_key", files.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))
     # A renegotiation costs the server far more than the client, and HTTP/2 forbids it (RFC 9113, 9.2.1).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    _load_pair(context, files)
+    if files.client_ca:
+        _require_certificates("ssl_client_ca", files.client_ca)
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if files.everybody else ssl.CERT_OPTIONAL
+    return context
 
+
+def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> None:
     def refuse_password() -> Never:
-        _refuse("ssl_key", key, "an unencrypted private key, not one with a password")
+        _refuse("ssl_key", files.key, "an unencrypted private key, not one with a password")
 
     try:
-        context.load_cert_chain(certificate, key, password=refuse_password)
+        context.load_cert_chain(files.certificate, files.key, password=refuse_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            _refuse("ssl_key", key, f"the private key of the certificate {certificate}, not of another one")
+            expected = f"the private key of the certificate {files.certificate}, not of another one"
+            _refuse("ssl_key", files.key, expected)
         if error.reason in {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}:
-            _refuse("ssl_cert", certificate, f"a stronger certificate ({error.reason})")
-        _refuse("ssl_key", key, "a PEM file with a private key")
-    return context
+            _refuse("ssl_cert", files.certificate, f"a stronger certificate ({error.reason})")
+        _refuse("ssl_key", files.key, "a PEM file with a private key")
 
 
 def _refuse(setting: str, path: str, expected: str) -> Never:
@@ -53,9 +98,10 @@ def _require_file(setting: str, path: str) -> None:
         _refuse(setting, path, f"a readable PEM file ({(error.strerror or str(error)).lower()})")
 
 
-def _require_certificate(path: str) -> None:
+def _require_certificates(setting: str, path: str) -> None:
     """Separates a bad certificate from a bad key, which load_cert_chain reports alike."""
+    _require_file(setting, path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        _refuse("ssl_cert", path, "a PEM file with a certificate")
+        _refuse(setting, path, "a PEM file with a certificate")

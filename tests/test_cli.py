@@ -76,7 +76,7 @@ def test_every_example_of_the_help_is_a_command_line(row: Any, capsys: pytest.Ca
         assert f"\n  {example}" in out
         words = shlex.split(example, comments=True)
         start = words.index("routing") + 1
-        end = next((at for at, word in enumerate(words) if word in ("|", ">")), len(words))
+        end = next((at for at, word in enumerate(words) if word in ("|", ">", ">>")), len(words))
         assert parser().parse_args(words[start:end]).run is row.run
 
 

@@ -214,7 +214,7 @@ def test_a_select_without_flags_asks_for_nothing_in_particular(client: Recorder)
 def test_the_server_to_ask_has_a_host_and_a_port(client: Recorder, argv: list[str], target: str) -> None:
     main(["select", *argv, "--timeout", "2.5"])
     assert client.target == target
-    assert client.how == {"tls": False, "timeout_seconds": 2.5}
+    assert client.how == {"tls": False, "token": None, "timeout_seconds": 2.5}
 
 
 # record

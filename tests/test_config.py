@@ -102,6 +102,12 @@ OTHER_VALUES = {
     "use_ssl": True,
     "ssl_cert": "c.pem",
     "ssl_key": "k.pem",
+    "ssl_client_ca": "ca.pem",
+    "ssl_client_auth": "optional",
+    "auth_file": "auth.toml",
+    "rate_limit": 7.5,
+    "rate_burst": 7,
+    "reload_seconds": 0.5,
     "log_level": "ERROR",
     "log_format": "json",
     "grace_period_seconds": 0.5,
@@ -122,8 +128,8 @@ OTHER_VALUES = {
 def test_every_option_is_read_from_file_environment_and_flag(option: Option, tmp_path: Path) -> None:
     value = OTHER_VALUES[option.key]
     assert value != option.default
-    pair = {"ssl_cert": "c.pem", "ssl_key": "k.pem"} if "ssl" in option.key else {}
-    rest = {key: given for key, given in pair.items() if key != option.key}
+    tls = {"use_ssl": True, "ssl_cert": "c.pem", "ssl_key": "k.pem", "ssl_client_ca": "ca.pem"}
+    rest = {key: given for key, given in tls.items() if "ssl" in option.key and key != option.key}
     for found in (
         loaded(tmp_path, f"{option.toml} = {spelled(value)}", flags=rest),
         load(environment={option.variable: str(value)}, flags=rest),
@@ -432,6 +438,13 @@ def test_more_backends_than_the_default_limit_are_refused(tmp_path: Path) -> Non
             "--ssl-cert: expected ssl_key as well (--ssl-key, server.ssl_key or ROUTING_SSL_KEY)",
         ),
         ({"ssl_key": "k"}, "--ssl-key: expected ssl_cert as well"),
+        # Who asks clients for certificates must not find that nobody does.
+        ({"ssl_client_ca": "a"}, "--ssl-client-ca: expected use_ssl as well"),
+        (
+            {"ssl_client_ca": "a", "use_ssl": False, "ssl_cert": "c", "ssl_key": "k"},
+            "--ssl-client-ca: expected use_ssl as well",
+        ),
+        ({"ssl_client_auth": "required"}, "--ssl-client-auth: expected ssl_client_ca as well"),
     ],
 )
 def test_a_certificate_its_key_and_tls_come_together(flags: dict[str, object], expected: str) -> None:
@@ -561,3 +574,26 @@ def test_the_page_shows_the_tables_as_they_are(marker: str, table) -> None:
 @pytest.mark.parametrize("toml", re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL))
 def test_every_example_on_the_page_loads(toml: str, tmp_path: Path) -> None:
     assert loaded(tmp_path, toml).warnings == ()
+
+
+TLS = {"use_ssl": True, "ssl_cert": "c", "ssl_key": "k", "ssl_client_ca": "a"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"rate_burst": 5}, "calls are not limited"),
+        ({**TLS, "ssl_client_auth": "optional"}, "certificates keep nobody out"),
+    ],
+)
+def test_a_setting_that_does_nothing_is_told(flags: dict[str, object], words: str) -> None:
+    (warning,) = load(flags=flags).warnings
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"rate_burst": 5, "rate_limit": 1}, {**TLS, "ssl_client_auth": "optional", "auth_file": "a"}, TLS],
+)
+def test_settings_that_belong_together_are_no_doubt(flags: dict[str, object]) -> None:
+    assert load(flags=flags).warnings == ()

@@ -75,6 +75,7 @@ FLOORS = (
             "core.conditions",
             "core.past",
             "core.learning",
+            "rate",
         ),
         PURE,
     ),
@@ -95,15 +96,18 @@ FLOORS = (
         ),
         must_not=OUTSIDE - {"grpclib"},
     ),
-    Floor("one call", ("statuses", "reply", "exchange", "symbols")),
+    Floor("one call", ("statuses", "caller", "auth", "reply", "exchange", "symbols")),
     Floor(
         "edges",
         (
             "logs",
+            "expiry",
             "tls",
+            "reload",
             "clock",
             "sockets",
             "loops",
+            "admission",
             "calls",
             "service",
             "health",
@@ -139,7 +143,7 @@ FLOORS = (
         ),
         apart=True,
     ),
-    Floor("assembly", ("server", "client.testing")),
+    Floor("assembly", ("access", "server", "client.testing")),
     Floor(
         "doors",
         (
@@ -166,6 +170,7 @@ FLOORS = (
             "replay.run",
             "replay.view",
             "flags",
+            "asking",
             "commands",
             "replay.command",
             "cli",
@@ -176,7 +181,7 @@ FLOORS = (
 
 KEPT = {
     "routing_pb": {"wire", "health", "reflection", "check"},
-    "argparse": {"arguments", "flags", "commands", "replay.command", "cli"},
+    "argparse": {"arguments", "flags", "asking", "commands", "replay.command", "cli"},
     "betterproto2": set(),
     "betterproto2_compiler": {"schema"},
     "dateutil": {"moments"},

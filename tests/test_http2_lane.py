@@ -25,6 +25,7 @@ from hyperframe.frame import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing import caller
 from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
 from routing.http2.connection import Processor
@@ -485,7 +486,9 @@ async def test_one_read_brings_no_more_calls_than_a_connection_may_have() -> Non
 async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCaptureFixture) -> None:
     calls = Calls(Raw())
     path = "/test.Test/Many"
-    reply = calls.wrap(Service(), prompt=("Many",)).prompts[path](b"no number", lambda: "peer")
+    reply = calls.wrap(Service(), prompt=("Many",)).prompts[path](
+        b"no number", caller.Caller((), caller.Peer(Wire()))
+    )
     assert isinstance(reply, Reply)
     assert (reply.status, reply.message, reply.data) == (Status.INTERNAL, "internal error", b"")
     assert calls.counts[path, "INTERNAL"] == 1
@@ -499,6 +502,17 @@ async def test_draining_refuses_on_the_short_way_too() -> None:
     await case.feed(client.call(message(b"2")))
     (said,) = case.answers()[7]
     assert ("grpc-status", str(Status.UNAVAILABLE.value)) in said
+    assert fast_calls(case) == 1  # and costs less than an answer
+
+
+async def test_a_refusal_needs_no_window() -> None:
+    client, case = Client(), Case(fast=True)
+    await case.feed(PREFACE + raw(SETTINGS, struct.pack(">HI", 4, 0)))
+    for _ in range(3):
+        await case.feed(client.call(message(b"no number"), "Many"))
+    assert fast_calls(case) == 1
+    (said,) = case.answers()[5]
+    assert ("grpc-status", str(Status.INTERNAL.value)) in said
 
 
 async def test_many_calls_open_the_clients_window_again() -> None:

@@ -15,7 +15,7 @@ from grpclib.client import Channel
 
 from routing import wire
 from routing.client import messages
-from routing.client.link import Link
+from routing.client.link import Link, bearer
 from routing.client.retry import Caller
 from routing.client.target import Tls, opener
 from routing.client.trial import Measured, Trial, noted
@@ -49,8 +49,9 @@ class RoutingClient:
     """A routing server, as methods with plain values.
 
     Connects when first needed, keeps one connection for all calls, and connects anew
-    when it is lost. A call that finds the server unavailable is tried again after a
-    random wait, `retries` times and within its deadline; nothing else is tried again.
+    when it is lost. A call that finds the server unavailable, or is told when to come
+    again, is tried again after a random wait, `retries` times and within its deadline;
+    nothing else is tried again.
     Belongs to one event loop; use it as `async with`, or close it with `aclose`.
 
     `target` is HOST:PORT, or a grpclib channel with `wire.Codec`, which is then not closed
@@ -72,7 +73,7 @@ class RoutingClient:
     ) -> None:
         self._link = Link(
             (lambda: target) if isinstance(target, Channel) else opener(target, tls),
-            {} if token is None else {"authorization": f"Bearer {token}"},
+            bearer(token),
             name=str(target),
             owned=isinstance(target, str),
         )

@@ -7,7 +7,13 @@ from routing.errors import RoutingError
 
 
 class RoutingCallError(RoutingError):
-    """A call did not get its answer. `status` is the name of the gRPC status."""
+    """A call did not get its answer. `status` is the name of the gRPC status.
+
+    `pushback_s` is how long the server asks to wait before another try; negative, it asks
+    for none, and None where it does not say.
+    """
+
+    pushback_s: float | None = None
 
     def __init__(self, message: str, status: str) -> None:
         super().__init__(message, status)
@@ -79,6 +85,8 @@ _BY_STATUS: Mapping[str, type[RoutingCallError]] = MappingProxyType(
 )
 
 
-def call_error(status: str, message: str) -> RoutingCallError:
+def call_error(status: str, message: str, pushback_s: float | None = None) -> RoutingCallError:
     """The error for a status; one without a row is the server's own fault."""
-    return _BY_STATUS.get(status, ServerFault)(message or "the server gave no reason", status)
+    error = _BY_STATUS.get(status, ServerFault)(message or "the server gave no reason", status)
+    error.pushback_s = pushback_s
+    return error

@@ -1,13 +1,14 @@
 """The connection under a client: opened when first needed, replaced once it seems dead."""
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from grpclib.client import Channel
+from grpclib.client import Channel, Stream
 from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.metadata import Deadline
@@ -16,6 +17,7 @@ from h2.exceptions import H2Error
 from routing.client.errors import (
     ClientClosed,
     DeadlineExceeded,
+    RoutingCallError,
     ServerFault,
     ServerUnavailable,
     call_error,
@@ -24,6 +26,9 @@ from routing.client.messages import Answer, Method, Request
 from routing.errors import BadMessage, RoutingError
 
 Result = TypeVar("Result")
+
+PUSHBACK = "grpc-retry-pushback-ms"
+_MILLISECONDS = re.compile(r"-?[0-9]{1,10}")
 
 SILENCE_S = 5.0
 """A connection on which a deadline passed and nothing came for this long is replaced.
@@ -89,16 +94,18 @@ class Link:
 
     async def _unary(self, method: Method[Request, Answer], message: Request, deadline: Deadline) -> Answer:
         with self._taken() as line:
-            async with line.channel.request(
+            call = line.channel.request(
                 method.path,
                 Cardinality.UNARY_UNARY,
                 method.request,
                 method.answer,
                 deadline=deadline,
                 metadata=self._metadata,
-            ) as stream:
-                await stream.send_message(message, end=True)
-                answer = await stream.recv_message()
+            )
+            with _refusals(call):
+                async with call as stream:
+                    await stream.send_message(message, end=True)
+                    answer = await stream.recv_message()
             line.heard()
         if answer is None:
             raise ServerFault(f"{method.name} ended well, but without an answer")
@@ -109,18 +116,20 @@ class Link:
     ) -> AsyncGenerator[Answer, None]:
         """The answers as they come, each within `patience_s` of the one before."""
         with self._taken() as line:
-            async with line.channel.request(
+            call = line.channel.request(
                 method.path,
                 Cardinality.UNARY_STREAM,
                 method.request,
                 method.answer,
                 metadata=self._metadata,
-            ) as stream:
-                await self._apart(partial(stream.send_message, message, end=True), patience_s)
-                while (answer := await self._apart(stream.recv_message, patience_s)) is not None:
-                    line.heard()
-                    yield answer
-                await self._apart(stream.recv_trailing_metadata, patience_s)
+            )
+            with _refusals(call):
+                async with call as stream:
+                    await self._apart(partial(stream.send_message, message, end=True), patience_s)
+                    while (answer := await self._apart(stream.recv_message, patience_s)) is not None:
+                        line.heard()
+                        yield answer
+                    await self._apart(stream.recv_trailing_metadata, patience_s)
 
     async def _apart(self, step: Callable[[], Awaitable[Result]], patience_s: float | None = None) -> Result:
         if self._closed:
@@ -150,9 +159,9 @@ class Link:
         line.calls += 1
         try:
             yield line
-        except GRPCError as error:
+        except RoutingCallError:
             line.heard()
-            raise call_error(error.status.name, error.message or "") from error
+            raise
         except BadMessage as error:
             raise ServerFault(error.message) from error
         except (OSError, StreamTerminatedError, H2Error) as error:
@@ -178,6 +187,36 @@ class Link:
 
     def _closing(self) -> ClientClosed:
         return ClientClosed(f"the client to {self._name} is closed")
+
+
+@contextmanager
+def _refusals(call: Stream[Any, Any]) -> Iterator[None]:
+    """What the server refuses in the block, as an error of ours."""
+    try:
+        yield
+    except GRPCError as error:
+        # grpclib keeps metadata that begins with `grpc-` to itself, in these two.
+        http = call._stream
+        pushback_s = read_pushback_s(http.trailers or http.headers or ())
+        raise call_error(error.status.name, error.message or "", pushback_s) from error
+
+
+def bearer(token: str | None) -> Mapping[str, str]:
+    """The metadata that shows a token, if there is one."""
+    return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
+def read_pushback_s(headers: Iterable[tuple[str, str]]) -> float | None:
+    """How long the server asks to wait before another try. What is no number means none, as
+    a negative one does (gRPC proposal A6, "Client Retries").
+
+    >>> read_pushback_s([("grpc-retry-pushback-ms", "250")])
+    0.25
+    """
+    said = dict(headers).get(PUSHBACK)
+    if said is None:
+        return None
+    return int(said) / 1e3 if _MILLISECONDS.fullmatch(said) else -1.0
 
 
 async def _within(patience_s: float | None, step: Callable[[], Awaitable[Result]]) -> Result:

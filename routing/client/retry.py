@@ -1,4 +1,4 @@
-"""Calls with a deadline, tried again when the server is unavailable."""
+"""Calls with a deadline, tried again when the server is unavailable, or says when to come again."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from grpclib.metadata import Deadline
 
-from routing.client.errors import DeadlineExceeded, ServerUnavailable
+from routing.client.errors import DeadlineExceeded, Overloaded, RoutingCallError, ServerUnavailable
 from routing.client.link import Link
 from routing.client.messages import Answer, Method, Request
 from routing.errors import InvalidArgument
@@ -33,6 +33,18 @@ def backoff_s(failures: int, dice: random.Random) -> float:
     Backoff And Jitter", AWS Architecture Blog, 2015).
     """
     return dice.uniform(0.0, min(CAP_S, BASE_S * 2.0 ** min(failures - 1, _MOST_DOUBLINGS)))
+
+
+def retry_wait_s(error: RoutingCallError, failures: int, dice: random.Random) -> float | None:
+    """How long to wait before another try after such an error; None where none should be made.
+
+    Where the server says how long, at least that: all who were refused at the same moment
+    hear the same, hence the random wait besides.
+    """
+    spread_s = backoff_s(failures, dice)
+    if error.pushback_s is None:
+        return None if isinstance(error, Overloaded) else spread_s
+    return error.pushback_s + spread_s if error.pushback_s >= 0.0 else None
 
 
 class Caller:
@@ -63,10 +75,10 @@ class Caller:
         while True:
             try:
                 return await self._link.unary(method, message, deadline)
-            except ServerUnavailable:
+            except (ServerUnavailable, Overloaded) as error:
                 failures += 1
-                wait_s = backoff_s(failures, self._dice)
-                if failures > self._retries or wait_s >= deadline.time_remaining():
+                wait_s = retry_wait_s(error, failures, self._dice)
+                if wait_s is None or failures > self._retries or wait_s >= deadline.time_remaining():
                     raise
             await self._sleep(wait_s)
 
@@ -87,11 +99,12 @@ class Caller:
                         heard, failures = True, 0
                         yield answer
                 return
-            except (ServerUnavailable, DeadlineExceeded):
+            except (ServerUnavailable, Overloaded, DeadlineExceeded) as error:
                 failures += 1
-                if not heard and failures > self._retries:
+                wait_s = retry_wait_s(error, failures, self._dice)
+                if wait_s is None or (not heard and failures > self._retries):
                     raise
-            await self._sleep(backoff_s(failures, self._dice))
+            await self._sleep(wait_s)
 
 
 def _checked(timeout_seconds: float) -> float:

@@ -4,6 +4,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Never
 
 from grpclib.client import Channel
 
@@ -77,6 +78,10 @@ def _context(tls: Tls) -> ssl.SSLContext | None:
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
+    def refuse_password() -> Never:  # else OpenSSL asks for one, on whatever terminal there is
+        expected = "an unencrypted private key, not one with a password"
+        raise ConfigError("TlsFiles", "key", f"{files.key or files.certificate!r}: expected {expected}")
+
     try:
         if files.ca:
             context.load_verify_locations(files.ca)
@@ -84,7 +89,7 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise ConfigError("TlsFiles", "ca", f"{files.ca!r}: expected a PEM file ({error})") from error
     try:
         if files.certificate or files.key:
-            context.load_cert_chain(files.certificate, files.key or None)
+            context.load_cert_chain(files.certificate, files.key or None, password=refuse_password)
     except OSError as error:
         raise ConfigError(
             "TlsFiles",

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, cast
 
 from grpclib.const import Status
 
+from routing.caller import Caller, Peer
 from routing.http2.connection import Link, Session
 from routing.http2.gate import DATA, HEADERS, WINDOW_UPDATE, Gate
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
@@ -47,11 +48,12 @@ _END: Final = (("grpc-status", "0"),)
 
 
 class _Route(NamedTuple):
-    """What a header block asks for: a method, and the length that it says the request has."""
+    """What a header block asks for: a method, the length that it says the request has, and who asks."""
 
     block: bytes
     prompt: Prompt
     length: int | None
+    caller: Caller
 
 
 class Lane:
@@ -75,7 +77,7 @@ class Lane:
         link: Link,
         gate: Gate,
         prompts: Mapping[str, Prompt],
-        peer: Callable[[], str],
+        peer: Peer,
         long_way: Callable[[bytes], None],
         when_answered: Callable[[], None],
     ) -> None:
@@ -177,7 +179,7 @@ class Lane:
         if compressed or length != size - _PREFIX_BYTES or route.length not in (None, size):
             return False
         del self._begun[stream]
-        reply = route.prompt(data[message_at:end], self._peer)
+        reply = route.prompt(data[message_at:end], route.caller)
         sent = self._sent if isinstance(reply, Reply) else self._promised
         if not sent(stream, size, reply):  # type: ignore[arg-type]  # just looked at
             self.late[stream] = reply
@@ -204,10 +206,10 @@ class Lane:
     def _sent(self, stream: int, size: int, reply: Reply) -> bool:
         """Sends an answer and notes the call as over, if that is possible at once."""
         session = self._session
-        if reply.status is not Status.OK or len(reply.data) > session.sendable_bytes:
+        if len(reply.data) > session.sendable_bytes:
             return False
         self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
-        self._link.budget.earn(3)
+        self._link.budget.earn(3 if reply.status is Status.OK else 1)
         self._pass(stream)
         self.answered += 1
         return True
@@ -296,7 +298,7 @@ class Lane:
             prompt is None or timeout_s(headers) == 0
         ):  # else what never waits is not overtaken by its deadline
             return None
-        return _Route(block, prompt, int(lengths[0]) if lengths else None)
+        return _Route(block, prompt, int(lengths[0]) if lengths else None, Caller(headers, self._peer))
 
 
 def _head(kind: int, flags: int, stream: int, size: int) -> bytes:

@@ -11,6 +11,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hpack import HPACKError
 
+from routing.caller import Peer
 from routing.http2.answers import Answers
 from routing.http2.connection import CONFIGURATION, Link, Processor, Session
 from routing.http2.gate import Gate, Violation
@@ -64,6 +65,7 @@ class Protocol(protocol.H2Protocol):
         self._gate = Gate(self._limits, budget)
         self._session = Session(self._limits)
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = Peer(transport)
         self.connection = Link(self._session, self._transport, self._limits, budget)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
         self._lane = Lane(
@@ -133,7 +135,7 @@ class Protocol(protocol.H2Protocol):
         self._over = True
         self.connection.go_away(code, reason, self._gate.highest_stream)
         if code is not ErrorCodes.NO_ERROR:
-            log.info("connection ended by us peer=%s reason=%s", self._peer(), reason)
+            log.info("connection ended by us peer=%s reason=%s", self._peer, reason)
         self.processor.close(reason)
 
     def abort(self) -> None:
@@ -207,11 +209,6 @@ class Protocol(protocol.H2Protocol):
     def _calls(self) -> int:
         """Those that have begun and are not answered."""
         return len(self.handler.tasks) + self._lane.waiting
-
-    def _peer(self) -> str:
-        """Who is calling, as host:port; empty where there is no such thing."""
-        address = self._transport.get_extra_info("peername")
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
 
     def _answered(self) -> None:
         """A call has ended: a client that said goodbye was waiting for its last one."""

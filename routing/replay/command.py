@@ -4,7 +4,8 @@ import os
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from routing.commands import FINE, client_of, target
+from routing.asking import target
+from routing.commands import FINE, client_of
 from routing.errors import BadTrace, InvalidArgument
 from routing.screen import Screen
 

@@ -1,0 +1,61 @@
+"""Who makes a call, as far as its headers and its connection tell."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Peer:
+    """The other end of a connection. Asks the transport only when it is asked itself: what
+    nobody wants to know would cost more than the rest of a short call."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: "asyncio.BaseTransport") -> None:
+        self._transport = transport
+
+    def __str__(self) -> str:
+        """host:port; empty where there is no such thing, as in memory."""
+        address = self._address
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
+
+    def __repr__(self) -> str:
+        return f"<Peer {self}>"
+
+    @property
+    def host(self) -> str:
+        """The address without the port, or empty."""
+        return str(self._address[0]) if isinstance(self._address, tuple) else ""
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What `SSLSocket.getpeercert` tells of the client's certificate, which TLS has verified;
+        None without one."""
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        return (ssl_object.getpeercert() or None) if ssl_object is not None else None
+
+    @property
+    def _address(self) -> Any:
+        return self._transport.get_extra_info("peername")
+
+
+class Caller:
+    """Who makes a call. Made once for all calls of a connection whose header blocks are the
+    same bytes, so that what is found out about one of them holds for all.
+
+    `authorization` is the value of that header, None without one; of several, all, so that
+    they match nothing. `standing` is the note of whoever decides about the caller.
+    """
+
+    __slots__ = ("authorization", "peer", "standing")
+
+    def __init__(self, headers: Iterable[tuple[str, str | bytes]], peer: Peer) -> None:
+        said = [value for name, value in headers if name == "authorization" and isinstance(value, str)]
+        self.authorization = ",".join(said) if said else None
+        self.peer = peer
+        self.standing: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Caller at {self.peer}>"  # without the header, which is a secret
