@@ -121,6 +121,25 @@ FLOORS = (
     ),
     Floor("assembly", ("server", "client.testing")),
     Floor(
+        "simulation",
+        (
+            "simulation.__init__",
+            "simulation.measured",
+            "simulation.scenario",
+            "simulation.workload",
+            "simulation.truth",
+            "simulation.events",
+            "simulation.luck",
+            "simulation.world",
+            "simulation.drawing",
+            "simulation.harness",
+            "simulation.peers",
+            "simulation.policies",
+            "simulation.measures",
+        ),
+        must_not=OUTSIDE,
+    ),
+    Floor(
         "doors",
         (
             "schema",
@@ -134,6 +153,7 @@ FLOORS = (
             "views",
             "screen",
             "check",
+            "simulate",
             "commands",
             "cli",
             "__main__",
@@ -143,7 +163,7 @@ FLOORS = (
 
 KEPT = {
     "routing_pb": {"wire", "health", "reflection", "check"},
-    "argparse": {"arguments", "flags", "commands", "cli"},
+    "argparse": {"arguments", "flags", "simulate", "commands", "cli"},
     "betterproto2": set(),
     "betterproto2_compiler": {"schema"},
     "dateutil": {"arguments"},
