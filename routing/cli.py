@@ -122,6 +122,7 @@ COMMANDS = (
         (
             "routing simulate",
             "routing simulate outage flapping --strategy adaptive --policy static --seeds 5",
+            "routing simulate outage --picture outage.svg",
             "routing simulate mine.toml --config routing.toml --json",
         ),
         "Everything is made up: the scenario says what happens, the seed draws the rest. The same\n"

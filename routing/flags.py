@@ -130,6 +130,8 @@ def simulate(parser: ArgumentParser) -> None:
     add("--seeds", type=positive, default=1, metavar="N", help="play so many, from --seed on (default: 1)")
     told = "take the backends and weights of this file (default: each world draws its own)"
     _path(add("--config", metavar="FILE", help=told))
+    told = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
+    _path(add("--picture", metavar="FILE", help=told))
     add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
     _json(parser)
 

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path, PurePath
 from random import Random
 from statistics import fmean, stdev
 
@@ -12,11 +13,13 @@ from routing.config import load as load_config
 from routing.core.model import Backend
 from routing.core.scoring import Weights, default_weights
 from routing.display import Row, Table
+from routing.errors import InvalidArgument
 from routing.screen import Screen
 from routing.simulation import scenario
 from routing.simulation.drawing import draw
 from routing.simulation.harness import Play
 from routing.simulation.measures import Back, Measures, measures
+from routing.simulation.picture import Panel, drawn, panel
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import Scenario
 from routing.simulation.world import World
@@ -25,6 +28,9 @@ FINE = 0
 
 DEFAULT_POLICIES = ("adaptive", "hybrid", "static", "random")
 """What is played where nothing is named: ours, and what there is without learning."""
+
+PICTURES = (".svg", ".html")
+"""The endings that say what kind of picture is wanted."""
 
 COLUMNS = ("policy", ">regret", ">success", ">mean", ">p99", ">$/1,000", ">left after", ">back after")
 
@@ -41,6 +47,8 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     backends, weights = _configured(arguments.config)
     total = len(scenarios) * len(policies) * len(seeds) * arguments.requests
+    picture = _picture_kind(arguments.picture)
+    panels: list[Panel] = []
     found: dict[str, dict[str, list[Measures]]] = {}
     with screen.progress("simulating", total) as advance:
         for one in scenarios:
@@ -48,7 +56,12 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
             for seed in seeds:
                 world = draw(one, seed=seed, requests=arguments.requests, profiles=backends, weights=weights)
                 for name in policies:
-                    rows[name].append(measures(_played(world, name, advance)))
+                    play = _played(world, name, advance)
+                    rows[name].append(measures(play))
+                    if picture and seed == arguments.seed:
+                        panels.append(panel(play, name, rows[name][-1].regret))
+    if picture:
+        _write(arguments.picture, drawn(panels, page=picture == ".html"))
     titles = {one.name: one for one in scenarios}
     screen.answer(
         {
@@ -65,6 +78,23 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
 def _played(world: World, name: str, advance: Callable[[int], object]) -> Play:
     play = Play(world)
     return play.run(make(name, play, Random(f"{world.key}/{name}")), progress=lambda _: advance(1))
+
+
+def _picture_kind(path: str | None) -> str:
+    """The ending of the file that a picture is wanted in; empty where none is."""
+    if path is None:
+        return ""
+    ending = PurePath(path).suffix.lower()
+    if ending not in PICTURES:
+        raise InvalidArgument("--picture", path, f"a file name that ends in {' or '.join(PICTURES)}")
+    return ending
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument("--picture", path, f"a file that can be written: {error.strerror}") from None
 
 
 def _configured(path: str | None) -> tuple[Sequence[Backend], Weights | None]:

@@ -34,6 +34,12 @@ class Effect:
         """Whether everybody feels it, at once."""
         return not (self.gradually or self.cities or self.types)
 
+    @property
+    def said(self) -> str:
+        """What becomes of the backend, in short."""
+        words = [f"{self.slower:.1f} times as long"] if self.slower != 1.0 else []
+        return ", ".join([*words, f"{self.fails:.0%} fail"] if self.fails else words)
+
     def concerns(self, request: Request) -> bool:
         """Whether this request meets it."""
         return (

@@ -10,8 +10,9 @@ from routing.core.model import Outcome
 from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
 from routing.errors import InvalidArgument, listed
+from routing.simulation.bandits import DiscountedUcb, LinUcb
 from routing.simulation.harness import Maker, Play, Policy, Report
-from routing.simulation.peers import RoundRobin, Static, Uniform
+from routing.simulation.peers import OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
 from routing.simulation.workload import Request
 
 
@@ -81,6 +82,10 @@ POLICIES: Mapping[str, Row] = MappingProxyType(
         for row in (
             *STRATEGY_ROWS,
             Row("static", "rules from the profiles, nothing learned", Static),
+            Row("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
+            Row("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
+            Row("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
+            Row("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
             Row("round-robin", "one after the other", RoundRobin),
             Row("random", "any, evenly", Uniform),
             Row("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),
