@@ -9,9 +9,10 @@ from random import Random
 from statistics import fmean, stdev
 
 from routing.cells import MISSING, duration_text, share_text
+from routing.client.sync import RoutingClient
 from routing.config import load as load_config
 from routing.core.model import Backend
-from routing.core.scoring import Weights, default_weights
+from routing.core.scoring import STRATEGIES, Weights, default_weights
 from routing.display import Row, Table
 from routing.errors import InvalidArgument
 from routing.screen import Screen
@@ -22,6 +23,7 @@ from routing.simulation.measures import Back, Measures, measures
 from routing.simulation.picture import Panel, drawn, panel
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import Scenario
+from routing.simulation.served import Served, server_config
 from routing.simulation.world import World
 
 FINE = 0
@@ -42,8 +44,11 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
         screen.answer(values, *(_named(title, rows) for title, rows in values.items()))
         return FINE
     scenarios = [scenario.load(name) for name in arguments.scenario or scenario.names()]
+    if arguments.write_config:
+        return _write_config(arguments, scenarios, screen)
     policies = tuple(dict.fromkeys((*(arguments.strategy or ()), *(arguments.policy or ()))))
-    policies = policies or DEFAULT_POLICIES
+    policies = policies or (DEFAULT_POLICIES if arguments.target is None else DEFAULT_POLICIES[:1])
+    _check_target(arguments, scenarios, policies)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     backends, weights = _configured(arguments.config)
     total = len(scenarios) * len(policies) * len(seeds) * arguments.requests
@@ -56,12 +61,12 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
             for seed in seeds:
                 world = draw(one, seed=seed, requests=arguments.requests, profiles=backends, weights=weights)
                 for name in policies:
-                    play = _played(world, name, advance)
+                    play = _played(world, name, arguments.target, advance)
                     rows[name].append(measures(play))
                     if picture and seed == arguments.seed:
                         panels.append(panel(play, name, rows[name][-1].regret))
     if picture:
-        _write(arguments.picture, drawn(panels, page=picture == ".html"))
+        _write("--picture", arguments.picture, drawn(panels, page=picture == ".html"))
     titles = {one.name: one for one in scenarios}
     screen.answer(
         {
@@ -75,9 +80,37 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
     return FINE
 
 
-def _played(world: World, name: str, advance: Callable[[int], object]) -> Play:
+def _played(world: World, name: str, target: str | None, advance: Callable[[int], object]) -> Play:
     play = Play(world)
-    return play.run(make(name, play, Random(f"{world.key}/{name}")), progress=lambda _: advance(1))
+    if target is None:
+        policy = make(name, play, Random(f"{world.key}/{name}"))
+        return play.run(policy, progress=lambda _: advance(1))
+    with RoutingClient(target) as client:
+        return play.run(Served(play, client, name), progress=lambda _: advance(1))
+
+
+def _check_target(arguments: Namespace, scenarios: Sequence[Scenario], policies: Sequence[str]) -> None:
+    if arguments.target is None:
+        return
+    if len(scenarios) > 1 or len(policies) > 1 or arguments.seeds > 1:
+        raise InvalidArgument(
+            "--target", arguments.target, "one scenario, one strategy and one seed: a server learns from each"
+        )
+    if policies[0] not in STRATEGIES:
+        raise InvalidArgument("--policy", policies[0], "a --strategy, since a server plays no peers")
+
+
+def _write_config(arguments: Namespace, scenarios: Sequence[Scenario], screen: Screen) -> int:
+    if len(scenarios) > 1:
+        raise InvalidArgument(
+            "--write-config", arguments.write_config, "one scenario: each has a world of its own"
+        )
+    backends, weights = _configured(arguments.config)
+    [one] = scenarios
+    world = draw(one, seed=arguments.seed, requests=arguments.requests, profiles=backends, weights=weights)
+    _write("--write-config", arguments.write_config, server_config(world))
+    screen.say("written", arguments.write_config)
+    return FINE
 
 
 def _picture_kind(path: str | None) -> str:
@@ -90,11 +123,11 @@ def _picture_kind(path: str | None) -> str:
     return ending
 
 
-def _write(path: str, text: str) -> None:
+def _write(flag: str, path: str, text: str) -> None:
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InvalidArgument("--picture", path, f"a file that can be written: {error.strerror}") from None
+        raise InvalidArgument(flag, path, f"a file that can be written: {error.strerror}") from None
 
 
 def _configured(path: str | None) -> tuple[Sequence[Backend], Weights | None]:

@@ -136,6 +136,7 @@ FLOORS = (
             "simulation.peers",
             "simulation.bandits",
             "simulation.policies",
+            "simulation.served",
             "simulation.measures",
             "simulation.picture",
         ),
