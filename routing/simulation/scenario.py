@@ -13,9 +13,10 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
-from routing.errors import ConfigError
+from routing.errors import ConfigError, listed
 from routing.kinds import Kind, Mismatch, number, one_of, seen, switch, text, whole
 from routing.kinds import names as names_of
+from routing.simulation.measured import regions, services
 from routing.tables import check_keys, meant, place, read_file, read_shipped, table
 
 FOLDER = "simulation/scenarios"
@@ -64,16 +65,16 @@ class WorldRules:
         "the services of data/services.csv that are drawn from",
     )
     speed_error: float = _key(
-        0.6, number(0, 3), "how far true speeds are from the profiles: the spread of their logarithm"
+        0.8, number(0, 3), "how far true speeds are from the profiles: the spread of their logarithm"
     )
     route_error: float = _key(
-        0.2, number(0, 3), "likewise, how far a backend's speed from one city is from what the tables say"
+        0.3, number(0, 3), "likewise, how far a backend's speed from one city is from what the tables say"
     )
     client_spread: float = _key(
         0.3, number(0, 3), "how the clients' own networks differ from request to request, likewise"
     )
     failure_rate: Range = _key(
-        (0.001, 0.05), span(0, 1), "share of operations that fail on a backend, whatever its profile says"
+        (0.001, 0.1), span(0, 1), "share of operations that fail on a backend, whatever its profile says"
     )
     stalls: float = _key(0.003, number(0, 1), "share of transfers that hang, for 3 to 20 times as long")
     max_inflight: Range = _key(
@@ -164,14 +165,31 @@ def read(name: str, tables: Mapping[str, Any], where: str) -> Scenario:
     events = tables.get("events", [])
     if not isinstance(events, list):
         raise ConfigError(where, "events", f"expected [[events]] tables, got {seen(events)}")
+    world = _rules(WorldRules, tables.get("world", {}), where, "world")
+    _check_services(world, where)
     return Scenario(
         name,
         title,
         about,
-        _rules(WorldRules, tables.get("world", {}), where, "world"),
+        world,
         _rules(WorkloadRules, tables.get("workload", {}), where, "workload"),
         tuple(_rules(EventRules, event, where, f"events[{index}]") for index, event in enumerate(events)),
     )
+
+
+def _check_services(world: WorldRules, where: str) -> None:
+    unknown = world.services - set(services())
+    if unknown or not world.services:
+        expected = f"no store stands for it; expected some of {listed(services())}"
+        raise ConfigError(where, "world.services", expected)
+    sites = sum(
+        service.name in world.services and service.stands_in(region)
+        for service in services().values()
+        for region in regions()
+    )
+    if world.backends > sites:
+        expected = f"expected at most {sites}, which is where these services stand, got {world.backends}"
+        raise ConfigError(where, "world.backends", expected)
 
 
 def _shipped() -> list[str]:

@@ -88,6 +88,8 @@ def _profile(backend: Backend) -> Iterator[str]:
 
 def _check(world: World, client: RoutingClient) -> None:
     insights = client.insights(hours=1)
+    if any(usage.request_count for usage in insights.backend_usage_stats.values()):
+        raise UnfitServer("the server has decided before, and what it learned would count; start it anew")
     expected = {one.id for one in world.profiles}
     others = sorted(expected ^ set(insights.backend_scores))
     if others:
@@ -95,8 +97,6 @@ def _check(world: World, client: RoutingClient) -> None:
             f"the server's backends are not those of this world, for example {shown(others[0])}; "
             "start it with the file that --write-config writes, or with the one that --config names"
         )
-    if any(usage.request_count for usage in insights.backend_usage_stats.values()):
-        raise UnfitServer("the server has decided before, and what it learned would count; start it anew")
 
 
 def _moment(at: float) -> datetime:
