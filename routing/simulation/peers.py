@@ -147,7 +147,9 @@ class OutlierEjection:
         self._failed[name] = 0 if report.success else self._failed[name] + 1
         poor = len(last) == self.WATCHED and sum(last) < self.LEAST_SUCCESS * self.WATCHED
         if self._failed[name] >= self.FAILURES or poor:
-            self._ejections[name] += 1
+            # As in Envoy, the multiplier falls again with every interval without an ejection.
+            calm = (self._turn - self._until.get(name, 0)) // self.EJECTED
+            self._ejections[name] = max(self._ejections[name] - calm, 0) + 1
             lasting = min(self.EJECTED * self._ejections[name], self.MOST_EJECTED)
             self._until[name] = self._turn + lasting
             self._failed[name] = 0
@@ -159,23 +161,20 @@ class Sums:
 
     def __init__(self, play: Play) -> None:
         self._profiles = {one.id: one for one in play.world.profiles}
-        self._weights = play.world.weights
-        self._places = {
-            one.id: place(one.latitude, one.longitude)
-            for one in play.world.profiles
-            if one.latitude is not None and one.longitude is not None
-        }
+        self._weights = dict(zip(FACTORS, play.world.weights, strict=True))
+        # By request and backend; an outcome asks again what its decision asked.
+        self._promises: dict[tuple[int, str], tuple[Candidate, float]] = {}
 
     def profile(self, name: str) -> Backend:
         """The profile; of an unknown name the contract's neutral one."""
         known = self._profiles.get(name)
         if known is None:
-            known = self._profiles[name] = Backend(name)
+            known = self._profiles[name] = Backend(name, discovered=True)
         return known
 
     def promised_ms(self, request: Request, name: str) -> float:
         """What the profile says that the operation takes."""
-        return promise(self.profile(name), request.query.assumed_bytes, self._distance_km(request, name))[0]
+        return self._promise(request, name)[0].estimate.expected_ms
 
     def score(
         self,
@@ -188,16 +187,46 @@ class Sums:
     ) -> float:
         """With what was learned put in: how many times slower than promised, and the
         probability of success (None: the profile's)."""
-        profile = self.profile(name)
-        expected_ms = self.promised_ms(request, name) * slower
-        chance = profile.success_rate if success is None else success
-        estimate = Estimate(expected_ms, chance, expected_ms, chance)
-        candidate = Candidate(profile, estimate, inflight, self._distance_km(request, name))
-        scores = (factor.score(request.query, candidate) for factor in FACTORS.values())
-        return sum(weight * score for weight, score in zip(self._weights, scores, strict=True))
+        candidate, score = self._promise(request, name)
+        if slower == 1.0 and success is None and not inflight:
+            return score
+        promised = candidate.estimate
+        chance = promised.success_probability if success is None else success
+        estimate = promised._replace(expected_ms=promised.expected_ms * slower, success_probability=chance)
+        learned = candidate._replace(estimate=estimate, inflight=inflight)
+        return score + sum(
+            self._weights[name] * (factor(request.query, learned) - factor(request.query, candidate))
+            for name, factor in _LEARNED.items()
+        )
 
-    def _distance_km(self, request: Request, name: str) -> float | None:
-        here, there = request.query.location, self._places.get(name)
-        if there is None or here is None or here.latitude is None or here.longitude is None:
-            return None
-        return distance_km(place(here.latitude, here.longitude), there)
+    def _promise(self, request: Request, name: str) -> tuple[Candidate, float]:
+        known = self._promises.get((request.index, name))
+        if known is None:
+            candidate = self._candidate(request, name)
+            score = sum(
+                self._weights[factor.name] * factor.score(request.query, candidate)
+                for factor in FACTORS.values()
+            )
+            known = self._promises[request.index, name] = candidate, score
+        return known
+
+    def _candidate(self, request: Request, name: str) -> Candidate:
+        profile, here = self.profile(name), request.query.location
+        distance = None
+        if (
+            profile.latitude is not None
+            and profile.longitude is not None
+            and here is not None
+            and here.latitude is not None
+            and here.longitude is not None
+        ):
+            distance = distance_km(
+                place(here.latitude, here.longitude), place(profile.latitude, profile.longitude)
+            )
+        expected_ms = promise(profile, request.query.assumed_bytes, distance)[0]
+        estimate = Estimate(expected_ms, profile.success_rate, expected_ms, profile.success_rate)
+        return Candidate(profile, estimate, 0, distance)
+
+
+_LEARNED = {name: FACTORS[name].score for name in ("performance", "reliability", "load")}
+"""The factors that what was learned, or is under way, can change."""
