@@ -94,7 +94,7 @@ class Screen:
         of the total, on the error stream."""
         if not self.err.isatty() or self._environment.get("TERM") == "dumb":
             yield lambda _: None
-        elif find_spec("rich") is not None:
+        elif find_spec("rich") is not None and not self._environment.get("NO_COLOR"):
             yield from self._bar(label, total)
         else:
             yield from self._counted(label, total)
@@ -103,7 +103,7 @@ class Screen:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        console = Console(file=self.err, no_color=bool(self._environment.get("NO_COLOR")))
+        console = Console(file=self.err, force_terminal=True)
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(label, total=total)
