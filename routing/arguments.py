@@ -87,3 +87,12 @@ def count(given: str) -> int:
     if given.isascii() and given.isdigit() and len(given) <= 10 and int(given) < 1 << 31:
         return int(given)
     raise ArgumentTypeError(f"{shown(given)} is no count; expected a whole number from 0 to {(1 << 31) - 1}")
+
+
+def positive(given: str) -> int:
+    """A count of at least one."""
+    if given.isascii() and given.isdigit() and len(given) <= 10 and 0 < int(given) < 1 << 31:
+        return int(given)
+    raise ArgumentTypeError(
+        f"{shown(given)} is not enough; expected a whole number from 1 to {(1 << 31) - 1}"
+    )

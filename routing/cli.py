@@ -143,6 +143,20 @@ COMMANDS = (
         "hash of it, goes to the standard output.",
     ),
     Command(
+        "simulate",
+        "try strategies in a simulated world",
+        flags.simulate,
+        commands.simulate,
+        (
+            "routing simulate",
+            "routing simulate outage flapping --strategy adaptive --policy static --seeds 5",
+            "routing simulate outage --picture outage.svg",
+            "routing simulate mine.toml --config routing.toml --json",
+        ),
+        "Everything is made up: the scenario says what happens, the seed draws the rest. The same\n"
+        "seed gives the same output.",
+    ),
+    Command(
         "generate",
         "compile proto/ into gen/",
         flags.generate,

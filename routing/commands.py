@@ -248,6 +248,13 @@ def token(arguments: Namespace, screen: Screen) -> int:
     return FINE
 
 
+def simulate(arguments: Namespace, screen: Screen) -> int:
+    """Plays policies through simulated worlds."""
+    from routing.simulate import simulate
+
+    return simulate(arguments, screen)
+
+
 def generate(arguments: Namespace, screen: Screen) -> int:
     """Compiles proto/ and says what changed; with --check, what would, as a refusal."""
     from routing.generate import checkout, generate

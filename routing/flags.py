@@ -4,7 +4,7 @@ from argparse import Action, ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable
 from types import MappingProxyType
 
-from routing.arguments import count, moment, port, seconds, size, text
+from routing.arguments import count, moment, port, positive, seconds, size, text
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 50051
@@ -146,6 +146,34 @@ def token(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--name", type=text, required=True, metavar="NAME", help="who calls, for limits and messages")
     add("--role", choices=tuple(ROLES), required=True, help="what it may call")
+    _json(parser)
+
+
+def simulate(parser: ArgumentParser) -> None:
+    from routing.core.scoring import STRATEGIES
+    from routing.simulation.policies import POLICIES
+
+    add = parser.add_argument
+    add("scenario", nargs="*", metavar="SCENARIO", help="a name, or a .toml file of yours (default: all ten)")
+    peers = tuple(name for name in POLICIES if name not in STRATEGIES)
+    told = f"play this strategy, repeat for more: {', '.join(STRATEGIES)}"
+    add("--strategy", action="append", choices=tuple(STRATEGIES), metavar="NAME", help=told)
+    told = f"play this peer, repeat for more: {', '.join(peers)}"
+    add("--policy", action="append", choices=peers, metavar="NAME", help=told)
+    add("--requests", type=positive, default=5000, metavar="N", help="how many a run has (default: 5000)")
+    add("--seed", type=count, default=0, metavar="N", help="which world to draw (default: 0)")
+    add("--seeds", type=positive, default=1, metavar="N", help="play so many, from --seed on (default: 1)")
+    told = "take the backends and weights of this file (default: each world draws its own)"
+    _path(add("--config", metavar="FILE", help=told))
+    told = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
+    _path(add("--picture", metavar="FILE", help=told))
+    told = (
+        "play against this server, started with the file of --write-config; one scenario, strategy and seed"
+    )
+    add("--target", metavar="HOST:PORT", help=told)
+    told = "write the config file of a server for --target, and play nothing"
+    _path(add("--write-config", metavar="FILE", help=told))
+    add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
     _json(parser)
 
 

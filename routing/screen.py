@@ -89,6 +89,46 @@ class Screen:
             done.set()
             spinner.join()
 
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Hands out a function that is told how much more is done; a terminal shows how much
+        of the total, on the error stream."""
+        if not self.err.isatty() or self._environment.get("TERM") == "dumb":
+            yield lambda _: None
+        elif find_spec("rich") is not None and not self._environment.get("NO_COLOR"):
+            yield from self._bar(label, total)
+        else:
+            yield from self._counted(label, total)
+
+    def _bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        console = Console(file=self.err, force_terminal=True)
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda more: bar.advance(task, more)
+
+    def _counted(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Whole percents in one line, which is wiped away at the end."""
+        done, shown = 0, -1
+
+        def advance(more: int) -> None:
+            nonlocal done, shown
+            done += more
+            percent = 100 * done // max(total, 1)
+            if percent != shown:
+                shown = percent
+                self.err.write(f"\r{label} {percent} %")
+                self.err.flush()
+
+        try:
+            yield advance
+        finally:
+            self.err.write("\r" + " " * (len(label) + 6) + "\r")
+            self.err.flush()
+
     def _spin(self, label: str | Callable[[], str], done: threading.Event, after_s: float) -> None:
         if done.wait(after_s):
             return

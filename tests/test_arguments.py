@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.arguments import count, moment, port, seconds, size, text
+from routing.arguments import count, moment, port, positive, seconds, size, text
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,13 @@ def test_bytes_that_are_no_utf8_are_refused_before_they_are_sent() -> None:
     assert text("ipfs-фал") == "ipfs-фал"
     with pytest.raises(ArgumentTypeError, match="is not UTF-8"):
         text(b"s3\xff".decode(errors="surrogateescape"))
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "x", "", "1.5", "2147483648"])
+def test_what_is_less_than_one_is_not_enough(given: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="expected a whole number from 1 to 2147483647"):
+        positive(given)
+
+
+def test_one_is_enough() -> None:
+    assert positive("1") == 1

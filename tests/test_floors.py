@@ -145,6 +145,28 @@ FLOORS = (
     ),
     Floor("assembly", ("access", "server", "client.testing")),
     Floor(
+        "simulation",
+        (
+            "simulation.__init__",
+            "simulation.measured",
+            "simulation.scenario",
+            "simulation.workload",
+            "simulation.truth",
+            "simulation.events",
+            "simulation.luck",
+            "simulation.world",
+            "simulation.drawing",
+            "simulation.harness",
+            "simulation.peers",
+            "simulation.bandits",
+            "simulation.policies",
+            "simulation.served",
+            "simulation.measures",
+            "simulation.picture",
+        ),
+        must_not=OUTSIDE,
+    ),
+    Floor(
         "doors",
         (
             "schema",
@@ -171,6 +193,7 @@ FLOORS = (
             "replay.view",
             "flags",
             "asking",
+            "simulate",
             "commands",
             "replay.command",
             "cli",
@@ -181,7 +204,7 @@ FLOORS = (
 
 KEPT = {
     "routing_pb": {"wire", "health", "reflection", "check"},
-    "argparse": {"arguments", "flags", "asking", "commands", "replay.command", "cli"},
+    "argparse": {"arguments", "flags", "asking", "simulate", "commands", "replay.command", "cli"},
     "betterproto2": set(),
     "betterproto2_compiler": {"schema"},
     "dateutil": {"moments"},
@@ -189,6 +212,7 @@ KEPT = {
     "grpc": set(),
     "hpack": {"http2.protocol", "http2.remembered"},
     "hyperframe": {"http2.connection"},
+    "mabwiser": {"simulation.bandits"},
     "rich": {"display", "screen"},
     "shtab": {"cli"},
     "signal": {"server"},

@@ -176,3 +176,45 @@ def test_a_spinner_ends_when_the_work_fails() -> None:
     with pytest.raises(KeyError), Screen(io.StringIO(), Terminal(), {"TERM": "xterm"}).working("asking s3"):
         raise KeyError
     assert threading.active_count() == before
+
+
+def test_a_bar_shows_how_much_is_done_and_leaves_nothing_to_read() -> None:
+    err = Terminal()
+    with Screen(io.StringIO(), err, {"TERM": "xterm"}).progress("simulating", 4) as advance:
+        for _ in range(4):
+            advance(1)
+    assert "simulating" in err.getvalue()
+    assert "100%" in err.getvalue()
+    assert err.getvalue().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {}])
+def test_without_rich_or_colours_percents_do(
+    environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not environment:
+        monkeypatch.setattr(screen_module, "find_spec", lambda _: None)
+    err = Terminal()
+    with Screen(io.StringIO(), err, {"TERM": "xterm", **environment}).progress("simulating", 4) as advance:
+        for _ in range(4):
+            advance(1)
+    shares = "".join(f"\rsimulating {percent} %" for percent in (25, 50, 75, 100))
+    assert err.getvalue() == f"{shares}\r                \r"
+
+
+@pytest.mark.parametrize(("err", "term"), [(io.StringIO(), "xterm"), (Terminal(), "dumb")])
+def test_no_progress_is_shown_where_nobody_sees_it(err: io.StringIO, term: str) -> None:
+    with Screen(io.StringIO(), err, {"TERM": term}).progress("simulating", 4) as advance:
+        advance(4)
+    assert err.getvalue() == ""
+
+
+def test_a_bar_is_cleared_when_the_work_is_interrupted() -> None:
+    err = Terminal()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Screen(io.StringIO(), err, {"TERM": "xterm", "NO_COLOR": "1"}).progress("simulating", 4) as advance,
+    ):
+        advance(1)
+        raise KeyboardInterrupt
+    assert err.getvalue().endswith("\r                \r")

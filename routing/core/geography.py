@@ -32,17 +32,21 @@ def place(latitude: float, longitude: float) -> Place:
     return Place(flat * math.cos(east), flat * math.sin(east), math.sin(north))
 
 
-def distances_km(here: Place, places: Iterable[Place | None]) -> list[float | None]:
-    """Great-circle distances in [0, 20,015]; None where a place is not known.
+def distance_km(here: Place, there: Place) -> float:
+    """Great-circle distance in [0, 20,015].
 
     From the chord, which stays exact for places close together where the arccosine
     of the dot product does not.
 
-    >>> [ashburn, frankfurt] = place(38.95, -77.45), place(50.11, 8.68)
-    >>> [round(km) for km in distances_km(ashburn, [ashburn, frankfurt])]
-    [0, 6553]
+    >>> round(distance_km(place(38.95, -77.45), place(50.11, 8.68)))
+    6553
     """
     # The chord of two places on opposite sides may come out a hair longer than it can be.
+    return min(2.0 * EARTH_RADIUS_KM * math.asin(min(0.5 * math.dist(here, there), 1.0)), FARTHEST_KM)
+
+
+def distances_km(here: Place, places: Iterable[Place | None]) -> list[float | None]:
+    """`distance_km` to each of these places, without a call for each; None where a place is not known."""
     return [
         None
         if there is None

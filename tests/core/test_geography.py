@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.core.geography import FARTHEST_KM, distances_km, place
+from routing.core.geography import FARTHEST_KM, distance_km, distances_km, place
 
 degrees_north = st.floats(-90.0, 90.0)
 degrees_east = st.floats(-180.0, 180.0)
@@ -16,8 +16,10 @@ Point = tuple[float, float]
 
 
 def between(a: Point, b: Point) -> float:
-    [km] = distances_km(place(*a), [place(*b)])
-    assert km is not None
+    """The one distance, which the many must be."""
+    here, there = place(*a), place(*b)
+    km = distance_km(here, there)
+    assert distances_km(here, [there, None, there]) == [km, None, km]
     return km
 
 

@@ -1,0 +1,100 @@
+"""What happens in a world: who becomes slower or fails, from when to when, and for whom."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from routing.simulation.scenario import EventRules, Range
+from routing.simulation.workload import KINDS, Request, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One backend's condition from one moment to another, Unix seconds.
+
+    `first` and `last` are the numbers of the requests between which it lies, `last` the
+    first after it. Empty `cities` or `types` mean all.
+    """
+
+    backend_id: str
+    title: str
+    first: int
+    last: int
+    begins_at: float
+    ends_at: float
+    slower: float = 1.0
+    fails: float = 0.0
+    gradually: bool = False
+    cities: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """Whether everybody feels it, at once."""
+        return not (self.gradually or self.cities or self.types)
+
+    @property
+    def said(self) -> str:
+        """What becomes of the backend, in short."""
+        words = [f"{self.slower:.1f} times as long"] if self.slower != 1.0 else []
+        return ", ".join([*words, f"{self.fails:.0%} fail"] if self.fails else words)
+
+    def concerns(self, request: Request) -> bool:
+        """Whether this request meets it."""
+        return (
+            self.first <= request.index < self.last
+            and (not self.cities or request.city in self.cities)
+            and (not self.types or request.query.content_type in self.types)
+        )
+
+    def strength(self, request: Request) -> tuple[float, float]:
+        """How many times as long the operation takes, and what share of successes is lost."""
+        if not self.gradually:
+            return self.slower, self.fails
+        grown = (request.index - self.first) / (self.last - self.first)
+        return self.slower**grown, self.fails * grown
+
+
+def effects(
+    rules: EventRules, title: str, backend_id: str, workload: Workload, random: Random
+) -> Iterator[Effect]:
+    """The rule's effects on this backend, in the order in which they come."""
+    requests = workload.requests
+    cities = _some(workload.cities, round(drawn(rules.cities, random) * len(workload.cities)), random)
+    types = _some([kind.content_type for kind in KINDS], rules.types or len(KINDS), random)
+    # The logarithm is drawn evenly: twice as slow and twice as fast are equally far.
+    begins = drawn(rules.starts, random)
+    while begins < 1.0:
+        ends = min(begins + drawn(rules.lasts, random), 1.0)
+        first, last = (round(share * len(requests)) for share in (begins, ends))
+        slower = math.exp(drawn((math.log(rules.slower[0]), math.log(rules.slower[1])), random))
+        fails = drawn(rules.fails, random)
+        if first < last:
+            ends_at = requests[last].at if last < len(requests) else requests[-1].at
+            yield Effect(
+                backend_id,
+                title,
+                first,
+                last,
+                requests[first].at,
+                ends_at,
+                slower,
+                fails,
+                rules.gradually,
+                cities,
+                types,
+            )
+        if rules.pauses is None:
+            break
+        begins = ends + max(drawn(rules.pauses, random), 1.0 / len(requests))
+
+
+def drawn(span: Range, random: Random) -> float:
+    """A number between the two ends."""
+    return random.uniform(*span)
+
+
+def _some(names: Sequence[str], count: int, random: Random) -> frozenset[str]:
+    """So many of the names; empty where that is all of them."""
+    return frozenset() if count >= len(names) else frozenset(random.sample(names, max(count, 1)))

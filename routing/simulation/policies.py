@@ -1,0 +1,101 @@
+"""Who decides: the strategies of our router, and the table of all policies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from types import MappingProxyType
+
+from routing.core.factors import FACTORS
+from routing.core.model import Outcome
+from routing.core.router import Router
+from routing.core.scoring import STRATEGIES
+from routing.errors import InvalidArgument, listed
+from routing.simulation.bandits import DiscountedUcb, LinUcb
+from routing.simulation.harness import Maker, Play, Policy, Report
+from routing.simulation.peers import OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
+from routing.simulation.workload import Request
+
+
+class Routed:
+    """A strategy of our own, in a router of its own, in this process."""
+
+    def __init__(self, play: Play, random: Random, strategy: str) -> None:
+        world = play.world
+        self._router = Router(
+            world.profiles, random=random, weights=dict(zip(FACTORS, world.weights, strict=True))
+        )
+        self._strategy = strategy
+        self._names_matter = bool(world.newcomers)
+
+    def choose(self, request: Request, names: Sequence[str]) -> str:
+        query = request.query._replace(
+            strategy=self._strategy,
+            available_backends=tuple(names) if self._names_matter else (),
+        )
+        return self._router.select(query, now=request.at).chosen.backend_id
+
+    def learn(self, report: Report) -> None:
+        outcome = Outcome(
+            report.backend_id,
+            report.success,
+            duration_ms=report.duration_ms,
+            request_id=report.request.query.request_id,
+        )
+        self._router.record(outcome, now=report.ended_at)
+
+
+class Clairvoyant:
+    """Knows the truth of the moment, though not the luck: the measure of all others."""
+
+    def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
+        self._play = play
+
+    def choose(self, request: Request, names: Sequence[str]) -> str:
+        utilities = self._play.utilities(request)
+        return names[max(range(len(names)), key=utilities.__getitem__)]
+
+    def learn(self, report: Report) -> None:
+        """Nothing that it did not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of POLICIES."""
+
+    name: str
+    help: str
+    make: Maker
+
+
+def _strategy(name: str) -> Maker:
+    return lambda play, random: Routed(play, random, name)
+
+
+STRATEGY_ROWS = tuple(
+    Row(strategy.name, f"ours: {strategy.help}", _strategy(strategy.name)) for strategy in STRATEGIES.values()
+)
+
+POLICIES: Mapping[str, Row] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            *STRATEGY_ROWS,
+            Row("static", "rules from the profiles, nothing learned", Static),
+            Row("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
+            Row("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
+            Row("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
+            Row("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
+            Row("round-robin", "one after the other", RoundRobin),
+            Row("random", "any, evenly", Uniform),
+            Row("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),
+        )
+    }
+)
+"""All policies: our strategies, then the peers."""
+
+
+def make(name: str, play: Play, random: Random) -> Policy:
+    """A fresh policy of this name for this play."""
+    if name not in POLICIES:
+        raise InvalidArgument("policy", name, f"one of {listed(POLICIES)}")
+    return POLICIES[name].make(play, random)

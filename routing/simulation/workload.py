@@ -1,0 +1,144 @@
+"""Requests: heavy-tailed objects of several types, asked for around the globe over a day."""
+
+import math
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+from typing import TypeVar
+
+from routing.core.model import Location, Operation, Query
+from routing.simulation.measured import regions
+from routing.simulation.scenario import WorkloadRules
+
+One = TypeVar("One")
+
+START_AT = 1_767_225_600.0
+"""When every simulated day begins: 1 January 2026, UTC."""
+
+DAY_S = 86_400.0
+DAILY_SWING = 0.6
+"""Traffic at its peak and at its lowest is so far from the mean: four times as much by day as
+by night, as at a public site."""
+
+LEAST_BYTES = 200
+MOST_BYTES = 5_000_000_000
+"""Objects are cut here: 5 GB is what S3 takes in one request."""
+
+TAIL_SHARE = 0.02
+TAIL_FROM_BYTES = 50_000_000
+TAIL_EXPONENT = 1.1
+"""One object in fifty comes from a Pareto tail. Measured file sizes on the web have exponents
+of 1.0 to 1.3 (Crovella and Bestavros, "Self-similarity in World Wide Web traffic", 1997)."""
+
+CITY_SPREAD_DEGREES = 1.0
+"""Clients of one city are scattered by some 100 km."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of content: its share of the requests, and its sizes as a lognormal."""
+
+    content_type: str
+    share: float
+    median_bytes: float
+    sigma: float
+    retention_months: float = 1.0
+    expected_reads: float = 1.0
+
+
+KINDS = (
+    Kind("image/jpeg", 0.30, 400e3, 1.2, expected_reads=3),
+    Kind("text/html", 0.12, 20e3, 1.3, expected_reads=5),
+    Kind("application/json", 0.16, 8e3, 1.5),
+    Kind("application/pdf", 0.12, 1.2e6, 1.2, retention_months=12),
+    Kind("video/mp4", 0.12, 30e6, 1.3, expected_reads=2),
+    Kind("application/gzip", 0.08, 60e6, 1.5, retention_months=12, expected_reads=0.1),
+    Kind("application/octet-stream", 0.10, 4e6, 2.0),
+)
+"""An assumption: a mixed store, of a site and its backups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: when it comes, from which region of the tables, and what it asks."""
+
+    index: int
+    at: float
+    city: str
+    query: Query
+    reported: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """All requests in the order in which they come, and where the clients are."""
+
+    requests: tuple[Request, ...]
+    cities: tuple[str, ...]
+
+
+def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload:
+    """As many requests as asked for, drawn by the rules."""
+    cities = tuple(random.sample(sorted(regions()), rules.cities))
+    # Exponential weights: a few cities ask for most of it.
+    by_city = list(accumulate(random.expovariate(1.0) for _ in cities))
+    by_kind = list(accumulate(kind.share for kind in KINDS))
+    arrivals = _arrivals(requests / (rules.hours * 3600.0), random)
+    return Workload(
+        tuple(
+            _request(
+                index,
+                next(arrivals),
+                _drawn(cities, by_city, random),
+                _drawn(KINDS, by_kind, random),
+                rules,
+                random,
+            )
+            for index in range(requests)
+        ),
+        cities,
+    )
+
+
+def _request(index: int, at: float, city: str, kind: Kind, rules: WorkloadRules, random: Random) -> Request:
+    centre = regions()[city]
+    latitude = centre.latitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
+    longitude = centre.longitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
+    retrieves = random.random() < rules.retrieve
+    query = Query(
+        content_type=kind.content_type,
+        size_bytes=_size_bytes(kind, random),
+        operation=Operation.RETRIEVE if retrieves else Operation.STORE,
+        retention_months=kind.retention_months,
+        expected_reads=kind.expected_reads,
+        location=Location(round(latitude, 4), round((longitude + 180.0) % 360.0 - 180.0, 4)),
+        request_id=f"simulated-{index}",
+    )
+    return Request(index, at, city, query, random.random() >= rules.unreported)
+
+
+def _size_bytes(kind: Kind, random: Random) -> int:
+    if random.random() < TAIL_SHARE:
+        size = TAIL_FROM_BYTES * random.paretovariate(TAIL_EXPONENT)
+    else:
+        size = kind.median_bytes * math.exp(random.gauss(0.0, kind.sigma))
+    return int(min(max(size, LEAST_BYTES), MOST_BYTES))
+
+
+def _arrivals(rate_per_s: float, random: Random) -> Iterator[float]:
+    """A Poisson process whose rate goes up and down with the hour, by thinning (Lewis and
+    Shedler, "Simulation of nonhomogeneous Poisson processes", 1979)."""
+    at = START_AT
+    highest = rate_per_s * (1.0 + DAILY_SWING)
+    while True:
+        at += random.expovariate(highest)
+        hour = math.sin(2.0 * math.pi * (at - START_AT) / DAY_S)
+        if random.random() * highest < rate_per_s * (1.0 + DAILY_SWING * hour):
+            yield at
+
+
+def _drawn(things: Sequence[One], up_to: Sequence[float], random: Random) -> One:
+    """One of the things; `up_to` are the sums of their weights so far."""
+    return things[bisect(up_to, random.random() * up_to[-1], hi=len(things) - 1)]

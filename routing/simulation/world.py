@@ -1,0 +1,176 @@
+"""A world: the backends as they truly are, the requests, and what happens meanwhile."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from routing.core.factors import FACTORS
+from routing.core.geography import Place, distance_km, place
+from routing.core.model import Backend, Candidate, Estimate
+from routing.core.scoring import Weights
+from routing.simulation.events import Effect
+from routing.simulation.luck import Luck, luck
+from routing.simulation.scenario import Range, Scenario
+from routing.simulation.truth import TrueBackend
+from routing.simulation.workload import Request, Workload
+
+STALL: Range = (3.0, 20.0)
+"""A transfer that hangs takes so many times as long."""
+
+_PERFORMANCE, _LOAD = FACTORS["performance"].score, FACTORS["load"].score
+
+
+class Prospects(NamedTuple):
+    """What every backend that is there would do with one request, nothing being in flight.
+
+    For each name: the candidate, whose estimate is the truth; the median of its time; and
+    its utility in [0, 1], the contract's weighted sum of factors. `client` multiplies the
+    times: this client's own network at that moment, which nobody can know.
+    """
+
+    names: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    usual_ms: tuple[float, ...]
+    client: float
+    utilities: tuple[float, ...]
+
+
+class Deed(NamedTuple):
+    """How one operation went, or would have gone."""
+
+    success: bool
+    duration_ms: float
+
+
+class World:
+    """One scenario, drawn by one seed: all that is true in it, whatever a policy does.
+
+    `newcomers` maps a backend to the number of the first request that may use it.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        workload: Workload,
+        backends: Iterable[TrueBackend],
+        *,
+        effects: Iterable[Effect] = (),
+        newcomers: Mapping[str, int] = MappingProxyType({}),
+        weights: Weights,
+    ) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.workload = workload
+        self.backends = {one.id: one for one in backends}
+        self.effects = tuple(effects)
+        self.newcomers = newcomers
+        self.weights = weights
+        self._weight_of = dict(zip(FACTORS, weights, strict=True))
+        self._places = {one.id: _place(one.profile) for one in self.backends.values()}
+        # Every policy is compared with the same prospects; bounded by the requests.
+        self._prospects: dict[int, Prospects] = {}
+
+    def __repr__(self) -> str:
+        return f"World({self.key}, backends={len(self.backends)}, requests={len(self.workload.requests)})"
+
+    @property
+    def key(self) -> str:
+        """What everything in this world is drawn from."""
+        return f"{self.scenario.name}/{self.seed}"
+
+    @property
+    def profiles(self) -> tuple[Backend, ...]:
+        """What the policies are told beforehand: nothing of a newcomer."""
+        return tuple(one.profile for one in self.backends.values() if one.id not in self.newcomers)
+
+    def present(self, request: Request) -> Iterator[TrueBackend]:
+        """The backends that could take the request."""
+        for one in self.backends.values():
+            limit = one.profile.max_object_bytes
+            if self.newcomers.get(one.id, 0) <= request.index and (
+                limit is None or request.query.size_bytes <= limit
+            ):
+                yield one
+
+    def prospects(self, request: Request) -> Prospects:
+        """Remembered, since every policy is compared with it."""
+        known = self._prospects.get(request.index)
+        if known is None:
+            known = self._prospects[request.index] = self._foresee(request)
+        return known
+
+    def loaded(self, prospects: Prospects, inflight: Mapping[str, int], request: Request) -> Sequence[float]:
+        """The utilities where so many operations are under way on some of the backends."""
+        utilities = list(prospects.utilities)
+        performance, load = self._weight_of["performance"], self._weight_of["load"]
+        for index, (name, candidate) in enumerate(zip(prospects.names, prospects.candidates, strict=True)):
+            count = inflight.get(name, 0)
+            if count:
+                slowed = candidate.estimate._replace(
+                    expected_ms=candidate.estimate.expected_ms * self.slowed(name, count)
+                )
+                busy = candidate._replace(estimate=slowed, inflight=count)
+                utilities[index] += performance * (
+                    _PERFORMANCE(request.query, busy) - _PERFORMANCE(request.query, candidate)
+                ) + load * (_LOAD(request.query, busy) - _LOAD(request.query, candidate))
+        return utilities
+
+    def slowed(self, name: str, inflight: int) -> float:
+        """How many times as long an operation takes with so many others under way."""
+        slows_at = self.backends[name].slows_at
+        return 1.0 if slows_at is None else 1.0 + inflight / slows_at
+
+    def carry_out(self, request: Request, name: str, inflight: int) -> Deed:
+        """How the request goes there: the same for every policy that chooses it."""
+        prospects = self.prospects(request)
+        index = prospects.names.index(name)
+        fate = luck(self.key, request.index, name)
+        usual_ms = prospects.usual_ms[index] * prospects.client * self.slowed(name, inflight)
+        if fate.failure >= prospects.candidates[index].estimate.success_probability:
+            return Deed(False, usual_ms * fate.failed_at)
+        return Deed(True, usual_ms * self._spread(self.backends[name], fate))
+
+    def _spread(self, backend: TrueBackend, fate: Luck) -> float:
+        stalled = fate.stall < self.scenario.world.stalls
+        hung = STALL[0] + (STALL[1] - STALL[0]) * fate.stalled if stalled else 1.0
+        return math.exp(backend.sigma * fate.spread) * hung
+
+    def _foresee(self, request: Request) -> Prospects:
+        under_way = [effect for effect in self.effects if effect.concerns(request)]
+        rules = self.scenario.world
+        mean_hang = 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
+        names, candidates, usual = [], [], []
+        for one in self.present(request):
+            usual_ms, success = one.usual_ms(request), 1.0 - one.failure_rate
+            for effect in under_way:
+                if effect.backend_id == one.id:
+                    slower, fails = effect.strength(request)
+                    usual_ms *= slower
+                    success *= 1.0 - fails
+            # The mean of a lognormal lies above its median.
+            expected_ms = usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0) * mean_hang
+            names.append(one.id)
+            usual.append(usual_ms)
+            truth = Estimate(expected_ms, success, expected_ms, success)
+            candidates.append(Candidate(one.profile, truth, 0, self._distance_km(request, one.id)))
+        utilities = (self._utility(request, candidate) for candidate in candidates)
+        client = math.exp(rules.client_spread * luck(self.key, request.index, "").spread)
+        return Prospects(tuple(names), tuple(candidates), tuple(usual), client, tuple(utilities))
+
+    def _utility(self, request: Request, candidate: Candidate) -> float:
+        scores = (factor.score(request.query, candidate) for factor in FACTORS.values())
+        return sum(weight * score for weight, score in zip(self.weights, scores, strict=True))
+
+    def _distance_km(self, request: Request, name: str) -> float | None:
+        here, there = request.query.location, self._places[name]
+        if there is None or here is None or here.latitude is None or here.longitude is None:
+            return None
+        return distance_km(place(here.latitude, here.longitude), there)
+
+
+def _place(backend: Backend) -> Place | None:
+    if backend.latitude is None or backend.longitude is None:
+        return None
+    return place(backend.latitude, backend.longitude)

@@ -1,0 +1,181 @@
+"""Plays and what they come to: the clairvoyant at 0, chance at 1, leaving and coming back counted."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routing.errors import InvalidArgument, MissingExtra
+from routing.simulation import bandits, scenario
+from routing.simulation.drawing import draw
+from routing.simulation.harness import Play, Report
+from routing.simulation.measures import Back, measures
+from routing.simulation.policies import POLICIES, make
+from routing.simulation.scenario import EventRules, Scenario
+from routing.simulation.workload import Request
+from routing.simulation.world import World
+
+BESIDES_LIBRARIES = [name for name in POLICIES if name != "linucb"]
+
+
+class Told:
+    """Does what the test says, and remembers what it hears."""
+
+    def __init__(self, says: "dict[range, str]") -> None:
+        self.says = says
+        self.heard: list[tuple[Report, int]] = []
+        self.asked = 0
+
+    def choose(self, request: Request, names: Sequence[str]) -> str:
+        self.asked = request.index
+        return next(name for when, name in self.says.items() if request.index in when)
+
+    def learn(self, report: Report) -> None:
+        self.heard.append((report, self.asked))
+
+
+def world(name: str = "stationary", *, seed: int = 1, requests: int = 200) -> World:
+    return draw(scenario.load(name), seed=seed, requests=requests)
+
+
+def play(drawn: World, name: str) -> Play:
+    one = Play(drawn)
+    return one.run(make(name, one, Random(0)))
+
+
+def outage() -> World:
+    """The best of all fails altogether from request 100 to 200, of 400."""
+    event = EventRules(starts=(0.25, 0.25), lasts=(0.25, 0.25), fails=(1.0, 1.0))
+    return draw(Scenario("test", "test", "test", events=(event,)), seed=1, requests=400)
+
+
+@given(seed=st.integers(0, 10_000), name=st.sampled_from(scenario.names()))
+@settings(max_examples=15, deadline=None)
+def test_the_clairvoyant_regrets_nothing_and_nobody_less(seed: int, name: str) -> None:
+    drawn = world(name, seed=seed, requests=40)
+    assert measures(play(drawn, "clairvoyant")).regret == 0.0
+    assert measures(play(drawn, "random")).regret > 0.0
+
+
+def test_a_uniform_choice_regrets_about_1() -> None:
+    """Each loss is that of one draw of eight, whose standard deviation is below its mean; over
+    3,000 requests the ratio strays by less than 0.02, and five times that is 0.1."""
+    assert measures(play(world(requests=3000), "random")).regret == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", BESIDES_LIBRARIES)
+def test_every_policy_plays_the_same_way_twice(name: str) -> None:
+    one, again = play(world("newcomer"), name), play(world("newcomer"), name)
+    assert one.choices == again.choices
+
+
+def test_two_policies_that_choose_alike_fare_alike() -> None:
+    drawn = world()
+    by_name = {name: play(drawn, name) for name in ("static", "adaptive", "random")}
+    fates: dict[tuple[int, str], object] = {}
+    met = 0
+    for one in by_name.values():
+        for choice in one.choices:
+            fate = choice.success, choice.duration_ms
+            met += (choice.request.index, choice.backend_id) in fates
+            assert fates.setdefault((choice.request.index, choice.backend_id), fate) == fate
+    assert met > 100
+
+
+def test_an_outcome_is_told_when_the_operation_has_ended_and_not_before() -> None:
+    drawn = world("load")
+    told = Told({range(200): next(iter(drawn.backends))})
+    Play(drawn).run(told)
+    requests = drawn.workload.requests
+    late = 0
+    for report, asked in told.heard:
+        following = requests[asked + 1].at
+        assert requests[asked].at < report.ended_at <= following
+        late += asked > report.request.index
+    assert late > 10
+
+
+def test_what_nobody_reports_is_not_told() -> None:
+    drawn = world(requests=2000)
+    told = Told({range(2000): next(iter(drawn.backends))})
+    Play(drawn).run(told)
+    silent = {request.index for request in drawn.workload.requests if not request.reported}
+    assert silent
+    assert not silent & {report.request.index for report, _ in told.heard}
+
+
+def test_leaving_and_coming_back_are_counted() -> None:
+    drawn = outage()
+    [effect] = drawn.effects
+    other = next(name for name in drawn.backends if name != effect.backend_id)
+    # It stays for ten requests of the outage, and is back thirty after its end.
+    says = {range(110): effect.backend_id, range(110, 230): other, range(230, 400): effect.backend_id}
+    found = measures(Play(drawn).run(Told(says)))
+    [left] = found.left
+    assert 0 < left <= 9
+    [back] = found.back
+    assert back.returned
+    assert 30 <= back.decisions <= 60
+
+
+def test_traffic_that_never_comes_back_is_said_to() -> None:
+    drawn = outage()
+    [effect] = drawn.effects
+    other = next(name for name in drawn.backends if name != effect.backend_id)
+    found = measures(Play(drawn).run(Told({range(110): effect.backend_id, range(110, 400): other})))
+    assert found.back == (Back(200, False),)
+
+
+def test_who_never_went_there_has_nothing_to_leave() -> None:
+    drawn = outage()
+    other = next(name for name in drawn.backends if name != drawn.effects[0].backend_id)
+    assert measures(Play(drawn).run(Told({range(400): other}))).left == ()
+
+
+def test_learning_beats_the_rules_where_the_profiles_are_wrong() -> None:
+    """By more than half, and on every seed that was looked at by more than that."""
+    drawn = world("priors-wrong", requests=1000)
+    assert measures(play(drawn, "adaptive")).regret < measures(play(drawn, "static")).regret / 2
+
+
+def test_who_ejects_leaves_an_outage_and_who_does_not_stays() -> None:
+    drawn = world("outage", seed=0, requests=1000)
+    assert sum(measures(play(drawn, "ejection")).left) < sum(measures(play(drawn, "static")).left) / 3
+
+
+def test_discounted_ucb_learns_what_the_profiles_have_wrong() -> None:
+    drawn = world("priors-wrong", requests=1000)
+    assert measures(play(drawn, "ducb")).regret < measures(play(drawn, "static")).regret
+
+
+def test_peak_ewma_leaves_what_became_slow_alone() -> None:
+    """It cannot tell a large object from a slow backend, and so is no better than chance where
+    nothing happens; but a backend that takes a hundred times as long loses."""
+    event = EventRules(slower=(100.0, 100.0))
+    drawn = draw(Scenario("test", "test", "test", events=(event,)), seed=1, requests=800)
+    slow = [choice.backend_id == drawn.effects[0].backend_id for choice in play(drawn, "peak-ewma").choices]
+    assert sum(slow) < 800 / 8 / 2
+
+
+def test_linucb_learns_what_the_profiles_have_wrong() -> None:
+    pytest.importorskip("mabwiser", reason="needs the extra peers")
+    drawn = world("priors-wrong", requests=400)
+    assert measures(play(drawn, "linucb")).regret < measures(play(drawn, "static")).regret
+
+
+def test_linucb_takes_newcomers_in() -> None:
+    pytest.importorskip("mabwiser", reason="needs the extra peers")
+    assert len(play(world("newcomer"), "linucb").choices) == 200
+
+
+def test_linucb_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mabwiser.mab", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'routing-server\[peers\]'"):
+        bandits.LinUcb(Play(world()), Random(0))
+
+
+def test_an_unknown_policy_is_told_which_there_are() -> None:
+    with pytest.raises(InvalidArgument, match=r"policy: 'best' is not valid; expected one of hybrid, "):
+        make("best", Play(world()), Random(0))

@@ -1,0 +1,67 @@
+"""docs/simulation.md lists what a scenario file may hold; `python tests/simulation/test_simulation_page.py`
+writes the lists."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from routing.options import markdown_table
+from routing.simulation import scenario
+from routing.simulation.policies import POLICIES, STRATEGY_ROWS
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "simulation.md"
+
+
+def listed(name: str) -> str:
+    rows = [
+        (f"`{one.name}`", shown(one.default), one.metadata["kind"].expected, one.metadata["help"])
+        for one in fields(scenario.TABLES[name])
+    ]
+    return markdown_table(("key", "default", "expected", "meaning"), rows)
+
+
+def shown(value: object) -> str:
+    """As one would write it in TOML."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, frozenset):
+        return f"`{sorted(value)}`"
+    if isinstance(value, tuple):
+        low, high = value
+        return f"`{low:g}`" if low == high else f"`[{low:g}, {high:g}]`"
+    return f"`{value}`"
+
+
+def between(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name} -->\n)(.*?)(\n?<!-- /{name} -->)", re.DOTALL)
+
+
+@pytest.mark.parametrize("name", scenario.TABLES)
+def test_the_page_lists_every_key(name: str) -> None:
+    found = between(name).search(PAGE.read_text(encoding="utf-8"))
+    assert found is not None
+    assert found[2] == listed(name)
+
+
+def test_the_page_names_every_peer() -> None:
+    peers = set(POLICIES) - {row.name for row in STRATEGY_ROWS}
+    text = PAGE.read_text(encoding="utf-8").split("## Policies")[1]
+    assert peers <= set(re.findall(r"`([a-z-]+)`", text))
+
+
+def test_the_scenario_on_the_page_can_be_read(tmp_path: Path) -> None:
+    block = re.search(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    (tmp_path / "mine.toml").write_text(block[1])
+    assert scenario.load(str(tmp_path / "mine.toml")).title == "two go"
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    for each in scenario.TABLES:
+        page = between(each).sub(lambda match, name=each: f"{match[1]}{listed(name)}\n<!-- /{name} -->", page)
+    PAGE.write_text(page, encoding="utf-8")
