@@ -2,7 +2,7 @@
 
 Two servers are started, pinned to one core, and loaded in turn from another; each round
 takes a sample of each, so that a machine whose speed drifts slows both. What counts is the
-ratio of one round.
+ratio of one round; on a machine that is busy with something else as well, that of the CPU.
 
     python benchmarks/serve.py                        # every measurement, about ten minutes
     python benchmarks/serve.py --only "select, 3"     # those whose name contains this
@@ -21,13 +21,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from math import nan
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from routing import wire
 
@@ -100,9 +102,27 @@ MEASUREMENTS = (
 
 
 class Sample(NamedTuple):
+    """`cpu_us` is what the server's process took for a call; not a number where /proc does not tell."""
+
     calls_per_second: float
     median_ms: float
     p99_ms: float
+    cpu_us: float = nan
+
+
+class Server(NamedTuple):
+    """One that runs."""
+
+    address: str
+    process: int
+
+    def cpu_s(self) -> float:
+        """The CPU that its process has taken, all threads and the kernel's part included."""
+        told = Path(f"/proc/{self.process}/stat")
+        if not told.exists():
+            return nan
+        fields = told.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pinned(command: Sequence[str], core: int) -> list[str]:
@@ -113,8 +133,8 @@ def pinned(command: Sequence[str], core: int) -> list[str]:
 
 
 @contextmanager
-def running(command: Sequence[str]) -> Iterator[str]:
-    """A server's process, pinned to the first core; its address, once it says that it is ready."""
+def running(command: Sequence[str]) -> Iterator[Server]:
+    """A server, pinned to the first core, once it says that it is ready."""
     process = subprocess.Popen(
         pinned(command, 0), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -125,7 +145,7 @@ def running(command: Sequence[str]) -> Iterator[str]:
             said.append(line)
             found = re.search(r" ready .*?address=(\S+:\d+)", line)
             if found:
-                yield found[1]
+                yield Server(found[1], process.pid)
                 return
         sys.exit(f"{' '.join(command)} did not start:\n{''.join(said)}")
     finally:
@@ -194,35 +214,52 @@ def remember(address: str, backends: int, outcomes: int) -> None:
     asyncio.run(fill())
 
 
-def sample(address: str, one: Measurement, message: Path, seconds: float, h2load: str | None) -> Sample:
+def sample(server: Server, one: Measurement, message: Path, seconds: float, h2load: str | None) -> Sample:
     """One run of load against one server."""
-    path = f"{SERVICE}/{one.method}"
-    if h2load:
-        return _by_h2load(h2load, address, path, one, message, seconds)
-    command = [sys.executable, str(HERE / "load.py"), address, path, str(message)]
-    command += ["--connections", str(one.connections), "--streams", str(one.streams)]
-    command += ["--seconds", str(seconds)]
-    done = subprocess.run(pinned(command, -1), capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{one.name}: {done.stderr}")
-    values = dict(pair.split("=") for pair in done.stdout.split())
-    return Sample(*(float(values[name]) for name in Sample._fields))
+    path, warm_up = f"{SERVICE}/{one.method}", 1.0
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
+        if h2load:
+            command = _h2load(h2load, server.address, path, one, message, seconds, log.name)
+        else:
+            command = [sys.executable, str(HERE / "load.py"), server.address, path, str(message)]
+            command += ["--connections", str(one.connections), "--streams", str(one.streams)]
+            command += ["--seconds", str(seconds)]
+            warm_up = seconds / 4
+        load = subprocess.Popen(
+            pinned(command, -1), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        # Of the server's CPU, what falls into the middle of the time that is measured.
+        time.sleep(warm_up + 0.1 * seconds)
+        before, began = server.cpu_s(), time.perf_counter()
+        time.sleep(0.7 * seconds)
+        busy = (server.cpu_s() - before) / (time.perf_counter() - began)
+        said, _ = load.communicate()
+        if load.returncode:
+            sys.exit(f"{one.name}: {said}")
+        taken = _read_h2load(said, log) if h2load else _read_load(said)
+    return taken._replace(cpu_us=busy / taken.calls_per_second * 1e6)
 
 
-def _by_h2load(
-    h2load: str, address: str, path: str, one: Measurement, message: Path, seconds: float
-) -> Sample:
+def _read_load(said: str) -> Sample:
+    values = dict(pair.split("=") for pair in said.split())
+    return Sample(*(float(values[name]) for name in Sample._fields if name in values))
+
+
+def _h2load(
+    h2load: str, address: str, path: str, one: Measurement, message: Path, seconds: float, log: str
+) -> list[str]:
     framed = message.with_suffix(".framed")
     data = message.read_bytes()
     framed.write_bytes(b"\0" + len(data).to_bytes(4) + data)
-    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        command = [h2load, "-c", str(one.connections), "-m", str(one.streams), "-D", f"{seconds:.0f}"]
-        command += ["--warm-up-time=1", "-t", "1", "-d", str(framed), f"--log-file={log.name}"]
-        command += ["-H", "te: trailers", "-H", "content-type: application/grpc", f"http://{address}{path}"]
-        done = subprocess.run(pinned(command, -1), capture_output=True, text=True, check=True)
-        durations = sorted(int(line.split("\t")[2]) for line in log if line.split("\t")[1] == "200")
-    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", done.stdout)
-    assert rate is not None, done.stdout
+    command = [h2load, "-c", str(one.connections), "-m", str(one.streams), "-D", f"{seconds:.0f}"]
+    command += ["--warm-up-time=1", "-t", "1", "-d", str(framed), f"--log-file={log}"]
+    return [*command, "-H", "te: trailers", "-H", "content-type: application/grpc", f"http://{address}{path}"]
+
+
+def _read_h2load(said: str, log: IO[str]) -> Sample:
+    durations = sorted(int(row.split("\t")[2]) for row in log if row.split("\t")[1] == "200")
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", said)
+    assert rate is not None, said
     p99 = durations[int(0.99 * (len(durations) - 1))]
     return Sample(float(rate[1]), statistics.median(durations) / 1e3, p99 / 1e3)
 
@@ -247,59 +284,52 @@ def measure(
             for contender in (one.first, one.second)
         )
         if one.full:
-            remember(first, one.backends, history)
+            remember(first.address, one.backends, history)
         taken = []
         for number in range(rounds):
             # Whoever comes first finds another machine than who comes second: they take turns.
             order = (first, second) if number % 2 else (second, first)
-            by_address = {address: sample(address, one, message, seconds, h2load) for address in order}
-            taken.append((by_address[first], by_address[second]))
+            samples = {server: sample(server, one, message, seconds, h2load) for server in order}
+            taken.append((samples[first], samples[second]))
         return taken
 
 
-class Line(NamedTuple):
-    """A measurement's result: spreads of both, and of the ratios of each round."""
+FORMS = {"calls_per_second": ",.0f", "median_ms": ".3f", "p99_ms": ".3f", "cpu_us": ".0f"}
+HEADS = {
+    "calls_per_second": "calls/s",
+    "median_ms": "median, ms",
+    "p99_ms": "p99, ms",
+    "cpu_us": "CPU of a call, µs",
+}
 
-    one: Measurement
-    rates: tuple[str, str]
-    medians: tuple[str, str]
-    p99s: tuple[str, str]
-    ratios: tuple[str, str, str]
 
-
-def line(one: Measurement, taken: Sequence[tuple[Sample, Sample]]) -> Line:
+def lines(one: Measurement, taken: Sequence[tuple[Sample, Sample]]) -> list[list[str]]:
+    """The spreads of the first, of the second, and of the ratios of each round."""
     firsts, seconds = ([pair[at] for pair in taken] for at in (0, 1))
-    forms = {"calls_per_second": ",.0f", "median_ms": ".3f", "p99_ms": ".3f"}
-    both = [
-        tuple(spread([getattr(each, field) for each in side], form) for side in (firsts, seconds))
-        for field, form in forms.items()
+    return [
+        [one.first, *(spread([getattr(it, name) for it in firsts], form) for name, form in FORMS.items())],
+        [one.second, *(spread([getattr(it, name) for it in seconds], form) for name, form in FORMS.items())],
+        ["ratio", *(spread([getattr(a, it) / getattr(b, it) for a, b in taken], ".2f") for it in FORMS)],
     ]
-    ratios = tuple(
-        spread([getattr(a, field) / getattr(b, field) for a, b in taken], ".2f") for field in forms
-    )
-    return Line(one, *both, ratios)  # type: ignore[arg-type]
 
 
-def show(result: Line) -> None:
-    one = result.one
-    print(f"\n{one.name}  ({one.connections} × {one.streams}){'  ' * bool(one.bar)}{one.bar}")
-    for at, name in enumerate((one.first, one.second)):
-        print(
-            f"  {name:20}{result.rates[at]:>27} calls/s{result.medians[at]:>24} ms median"
-            f"{result.p99s[at]:>24} ms p99"
-        )
-    calls, median, p99 = result.ratios
-    print(f"  {'ratio':20}{calls:>27} calls/s{median:>24}    median{p99:>24}    p99", flush=True)
+def title(one: Measurement) -> str:
+    return f"{one.name} ({one.connections} × {one.streams}){'; must be: ' * bool(one.bar)}{one.bar}"
 
 
-def table(results: Sequence[Line], facts: str) -> str:
+def show(one: Measurement, rows: list[list[str]]) -> None:
+    print(f"\n{title(one)}")
+    for who, *spreads in rows:
+        columns = zip(spreads, HEADS.values(), strict=True)
+        print(f"  {who:20}" + "  ".join(f"{each:>24} {head}" for each, head in columns), flush=True)
+
+
+def table(results: Mapping[Measurement, list[list[str]]], facts: str) -> str:
     """The results as the page holds them."""
-    heads = ("measurement", "load", "first / second", "calls/s of the first", "of the second",
-             "calls/s, ratio", "median latency, ratio", "p99, ratio", "must be")  # fmt: skip
-    rows = [heads, ("---",) * len(heads)]
-    for one, rates, _, _, ratios in results:
-        load, who = f"{one.connections} × {one.streams}", f"{one.first} / {one.second}"
-        rows.append((one.name, load, who, *rates, *ratios, one.bar or "—"))
+    rows = [("measurement", "who", *HEADS.values()), ("---",) * (2 + len(HEADS))]
+    for one, each in results.items():
+        names = (title(one), "", "")
+        rows += [(name, *row) for name, row in zip(names, each, strict=True)]
     return "\n".join([facts, "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
@@ -340,14 +370,14 @@ def main() -> None:
     load = "h2load" if h2load else "benchmarks/load.py"
     facts = f"{machine()}; load from {load}, {given.rounds} rounds of {given.seconds:g} s; min median max."
     print(facts)
-    results = []
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for one in MEASUREMENTS:
             if given.only not in one.name or ("uvloop" in one.name and not find_spec("uvloop")):
                 continue
             taken = measure(one, Path(folder), given.rounds, given.seconds, given.history, h2load)
-            results.append(line(one, taken))
-            show(results[-1])
+            results[one] = lines(one, taken)
+            show(one, results[one])
     if given.write:
         write(given.write, table(results, facts))
 

@@ -53,6 +53,32 @@ class Static:
         """Nothing."""
 
 
+class UnderWay:
+    """Operations that have begun and not ended. A balancer in the data path sees every end; here
+    some are never told, and are taken to have ended after LONGEST_S."""
+
+    LONGEST_S = 60.0
+
+    def __init__(self) -> None:
+        self._begun: dict[str, deque[float]] = {}
+
+    def begin(self, name: str, at: float) -> None:
+        """One more."""
+        self._begun.setdefault(name, deque()).append(at)
+
+    def end(self, name: str) -> None:
+        """The oldest, since nothing tells them apart."""
+        if self._begun[name]:
+            self._begun[name].popleft()
+
+    def count(self, name: str, now: float) -> int:
+        """How many there are."""
+        begun = self._begun.get(name)
+        while begun and begun[0] < now - self.LONGEST_S:
+            begun.popleft()
+        return len(begun) if begun else 0
+
+
 class PeakEwma:
     """The faster of two at random, by peak-EWMA latency times work under way; and failure
     accrual (Twitter's Finagle: `p2cPeakEwma`, `FailureAccrualFactory`).
@@ -73,22 +99,23 @@ class PeakEwma:
         self._turn = 0
         self._ewma_ms: dict[str, float] = {}
         self._seen: dict[str, int] = {}
-        self._pending: Counter[str] = Counter()
+        self._pending = UnderWay()
         self._failed: Counter[str] = Counter()
         self._dead_until: dict[str, int] = {}
 
-    def choose(self, request: Request, names: Sequence[str]) -> str:  # noqa: ARG002
+    def choose(self, request: Request, names: Sequence[str]) -> str:
         self._turn += 1
         alive = [name for name in names if self._dead_until.get(name, 0) <= self._turn] or list(names)
         two = self._random.sample(alive, min(2, len(alive)))
-        chosen = min(two, key=lambda name: self._latency_ms(name) * (self._pending[name] + 1))
-        self._pending[chosen] += 1
+        chosen = min(
+            two, key=lambda name: self._latency_ms(name) * (self._pending.count(name, request.at) + 1)
+        )
+        self._pending.begin(chosen, request.at)
         return chosen
 
     def learn(self, report: Report) -> None:
         name = report.backend_id
-        # What is never reported would be pending for ever.
-        self._pending[name] = max(self._pending[name] - 1, 0)
+        self._pending.end(name)
         self._failed[name] = 0 if report.success else self._failed[name] + 1
         if self._failed[name] >= self.FAILURES:
             self._dead_until[name] = self._turn + self.DEAD_FOR
@@ -123,7 +150,7 @@ class OutlierEjection:
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
         self._sums = Sums(play)
         self._turn = 0
-        self._active: Counter[str] = Counter()
+        self._active = UnderWay()
         self._failed: Counter[str] = Counter()
         self._ejections: Counter[str] = Counter()
         self._until: dict[str, int] = {}
@@ -132,16 +159,17 @@ class OutlierEjection:
     def choose(self, request: Request, names: Sequence[str]) -> str:
         self._turn += 1
         healthy = [name for name in names if self._until.get(name, 0) <= self._turn] or list(names)
-        scores = {name: self._sums.score(request, name, inflight=self._active[name]) for name in healthy}
+        active = {name: self._active.count(name, request.at) for name in healthy}
+        scores = {name: self._sums.score(request, name, inflight=active[name]) for name in healthy}
         best = max(scores.values())
         liked = [name for name in healthy if scores[name] >= best - self.NEAR]
-        chosen = min(liked, key=lambda name: (self._active[name] + 1) / scores[name])
-        self._active[chosen] += 1
+        chosen = min(liked, key=lambda name: (active[name] + 1) / scores[name])
+        self._active.begin(chosen, request.at)
         return chosen
 
     def learn(self, report: Report) -> None:
         name = report.backend_id
-        self._active[name] = max(self._active[name] - 1, 0)
+        self._active.end(name)
         last = self._last.setdefault(name, deque(maxlen=self.WATCHED))
         last.append(report.success)
         self._failed[name] = 0 if report.success else self._failed[name] + 1

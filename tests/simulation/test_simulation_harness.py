@@ -12,6 +12,7 @@ from routing.simulation import bandits, scenario
 from routing.simulation.drawing import draw
 from routing.simulation.harness import Play, Report
 from routing.simulation.measures import Back, measures
+from routing.simulation.peers import UnderWay
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import EventRules, Scenario
 from routing.simulation.workload import Request
@@ -174,6 +175,17 @@ def test_linucb_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(__import__("sys").modules, "mabwiser.mab", None)
     with pytest.raises(MissingExtra, match=r"pip install 'routing-server\[peers\]'"):
         bandits.LinUcb(Play(world()), Random(0))
+
+
+def test_what_a_peer_never_hears_of_does_not_stay_under_way() -> None:
+    under_way = UnderWay()
+    for at in (0.0, 10.0, 50.0):
+        under_way.begin("a", at)
+    under_way.end("a")
+    assert under_way.count("a", 50.0) == 2
+    assert under_way.count("a", 80.0) == 1
+    assert under_way.count("a", 111.0) == under_way.count("b", 0.0) == 0
+    under_way.end("a")
 
 
 def test_an_unknown_policy_is_told_which_there_are() -> None:
