@@ -89,6 +89,7 @@ FLOORS = (
             "health",
             "reflection",
             "http2.limits",
+            "http2.commons",
             "http2.gate",
             "http2.headers",
             "http2.remembered",

@@ -20,6 +20,10 @@ class Http2Limits:
     """Calls at once on one connection, as advertised. Fewer make a busy client queue;
     each holds a task, and all of them may ask at the same moment."""
 
+    max_watches_in_all: int = 4_096
+    """Server streams of all connections. With one update a second, so many keep half a core
+    busy; fewer would refuse a fleet of dashboards."""
+
     max_watches: int = 128
     """How many of those may be server streams, which stay: the rest of the connection's
     streams is left to calls that end."""
@@ -31,6 +35,10 @@ class Http2Limits:
     max_continuations: int = 8
     """CONTINUATION frames to one header block. Our list limit fits in one frame, proxies
     split somewhat smaller; endless ones are an attack (CVE-2024-27316 and its family)."""
+
+    max_settings: int = 32
+    """Settings in one frame. HTTP/2 knows a dozen; a frame has room for 2,730, each of which
+    costs 2 µs (CVE-2020-11080)."""
 
     burst: int = 1_000
     """Frames that are no call (PING, SETTINGS, PRIORITY, RST_STREAM, WINDOW_UPDATE, tiny
@@ -46,6 +54,12 @@ class Http2Limits:
     pause_seconds: float = 0.02
     """For that. A client that gives up on 256 calls at once waits 80 ms in all."""
 
+    turn_seconds: float = 0.01
+    """For how long one connection may keep the loop busy in a turn. What is left of a read then
+    waits in a line with those of other such connections, of whom one goes on in each turn.
+    Less, and a client with many calls at once pays for standing in line; more adds to
+    everybody's wait."""
+
     refill_per_s: float = 100.0
     """How fast the burst comes back, besides one for each frame of an answer. Keepalive
     takes less than 1 a second; at 100, abuse takes 1.5 % of a core for as long as it likes."""
@@ -60,8 +74,16 @@ class Http2Limits:
     largest requests at once. More streams with parts of large messages are not a client
     that wants answers. What fits in a frame is not refused, so 16 MiB is the most."""
 
+    max_held_in_all_bytes: int = 16 << 20
+    """The same of all connections. Past it, whoever holds the oldest part of a request loses
+    that request: a client that sends on is through long before it is the oldest."""
+
     max_unsent_bytes: int = 16 << 20
     """Answers of one connection that wait for the client to read."""
+
+    max_unsent_in_all_bytes: int = 16 << 20
+    """The same of all connections. Past it, the answer is given up that has waited longest
+    for its client to take another piece."""
 
     greeting_seconds: float = 20.0
     """From the connection to the client's SETTINGS, and for TLS before that. Slow links
