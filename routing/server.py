@@ -17,7 +17,7 @@ from routing.calls import Calls, Wrapped
 from routing.clock import WatchedClock
 from routing.core.router import Router
 from routing.health import Health
-from routing.http2 import Http2Limits, Listener
+from routing.http2 import Listener
 from routing.options import Settings
 from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.service import RequestClock, RoutingService
@@ -102,9 +102,7 @@ def _opened(settings: Settings, router: Router, clock: Callable[[], float], heal
     return store
 
 
-async def serve(
-    settings: Settings, *, limits: Http2Limits | None = None, log_output: TextIO | None = sys.stderr
-) -> None:
+async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
     Raises ConfigError for a certificate, key, host or port that cannot be used.
@@ -122,7 +120,7 @@ async def serve(
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random())  # noqa: S311 - decisions, not secrets
         assembly.store.start()
-        listener = Listener(assembly.servables, assembly.codec, limits)
+        listener = Listener(assembly.servables, assembly.codec, settings.http2)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, context)
         log.info("server ready address=%s tls=%s backends=%d version=%s", *facts, __version__)

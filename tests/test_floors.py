@@ -73,7 +73,7 @@ FLOORS = (
     Floor("state", ("core.router", "core.report", "core.events"), PURE),
     Floor(
         "translation",
-        ("wireformat", "wire", "convert", "kinds", "options", "tables", "profiles", "config"),
+        ("wireformat", "wire", "convert", "kinds", "limits", "options", "tables", "profiles", "config"),
         must_not=OUTSIDE - {"grpclib"},
     ),
     Floor("one call", ("statuses", "reply", "exchange", "symbols")),
