@@ -203,7 +203,8 @@ class Link(protocol.Connection):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
-            self._transport.write(data)
+            if not self._transport.is_closing():  # asyncio complains in the log about late ones
+                self._transport.write(data)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life."""
