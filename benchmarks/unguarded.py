@@ -49,7 +49,7 @@ def main() -> None:
     flags = {option.key: getattr(given, option.key) for option in OPTIONS if option.flag}
     settings = load(path=given.config, flags=flags)
     with asyncio.Runner(loop_factory=loop_factory(settings.server.event_loop)) as runner:
-        runner.run(serve(settings, limits=without_guards()))
+        runner.run(serve(replace(settings, http2=without_guards())))
 
 
 if __name__ == "__main__":

@@ -133,16 +133,6 @@ COMMANDS = (
         'what the numbers can tell. A server that is asked needs clock = "request".',
     ),
     Command(
-        "token",
-        "make a token, and the row of an auth file that knows it",
-        flags.token,
-        commands.token,
-        ("routing token --name uploader --role client >> auth.toml",),
-        "A client may select and record, an observer see insights and metrics, an admin all.\n"
-        "The token goes to the standard error, once: it is kept nowhere. The row, which holds a\n"
-        "hash of it, goes to the standard output.",
-    ),
-    Command(
         "simulate",
         "try strategies in a simulated world",
         flags.simulate,
@@ -155,6 +145,16 @@ COMMANDS = (
         ),
         "Everything is made up: the scenario says what happens, the seed draws the rest. The same\n"
         "seed gives the same output.",
+    ),
+    Command(
+        "token",
+        "make a token, and the row of an auth file that knows it",
+        flags.token,
+        commands.token,
+        ("routing token --name uploader --role client >> auth.toml",),
+        "A client may select and record, an observer see insights and metrics, an admin all.\n"
+        "The token goes to the standard error, once: it is kept nowhere. The row, which holds a\n"
+        "hash of it, goes to the standard output.",
     ),
     Command(
         "generate",

@@ -13,6 +13,7 @@ from routing.core.factors import FACTORS
 from routing.core.model import Backend
 from routing.errors import ConfigError
 from routing.kinds import Mismatch, number
+from routing.limits import Http2Limits
 from routing.options import ENVIRONMENT_PREFIX, OPTIONS, RoutingSettings, ServerSettings, Settings
 from routing.profiles import read_profiles
 from routing.tables import check_keys, place, read_file, read_shipped, table
@@ -31,6 +32,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "server": tuple(option.key for option in OPTIONS if option.section == "server"),
         "routing": (*(option.key for option in OPTIONS if option.section == "routing"), "weights"),
+        "http2": tuple(option.key for option in OPTIONS if option.section == "http2"),
     }
 )
 """What each table of a config file may hold."""
@@ -81,7 +83,8 @@ def load(
     server = ServerSettings(**_values(given, "server"))
     routing = RoutingSettings(**_values(given, "routing"), weights=_read_weights(tables, where))
     backends = _read_backends(tables, where, routing.max_backends, given.get("max_backends"))
-    return Settings(server, routing, backends, (*_unused(server), *_misspelt(environment)))
+    http2 = Http2Limits(**_values(given, "http2"))
+    return Settings(server, routing, backends, (*_unused(server), *_misspelt(environment)), http2)
 
 
 def _values(given: Mapping[str, _Given], section: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from grpclib.const import Status
 from grpclib.encoding.base import CodecBase
 from grpclib.metadata import encode_grpc_message
 from grpclib.server import Stream
+from h2.exceptions import StreamClosedError
 
 from routing.caller import Caller, Peer
 from routing.errors import BadMessage, MessageTooLarge, Unsupported
@@ -90,7 +91,11 @@ class Exchange:
         headers += [("grpc-status", str(status.value)), ("grpc-message", encode_grpc_message(message))]
         headers += trailers
         self._stream._send_trailing_metadata_done = True
-        await self._http.send_headers(headers, end_stream=True)
+        try:
+            await self._http.send_headers(headers, end_stream=True)
+        except StreamClosedError:
+            self.abandon()  # the client has gone before it could be told
+            return
         if self._http.closable:  # the client is still sending, and may stop
             self._http.reset_nowait()
 

@@ -6,9 +6,9 @@ variable or a flag into such a value first.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from routing.errors import listed, shown
 
@@ -23,6 +23,9 @@ _WORDS = MappingProxyType(
 )
 
 _MIME_PATTERN = re.compile(r"\*/\*|{name}/(\*|{name})".format(name=r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"))
+
+
+_T = TypeVar("_T")
 
 
 class Mismatch(Exception):
@@ -52,6 +55,11 @@ class Kind:
         except ValueError:
             raise Mismatch(self.expected, written) from None
         return self.read(value)
+
+
+def setting(default: _T, kind: Kind, help: str, metavar: str = "") -> _T:
+    """A dataclass field that also carries its row of `options.OPTIONS`."""
+    return field(default=default, metadata={"kind": kind, "help": help, "metavar": metavar})
 
 
 def whole(low: int, high: int) -> Kind:

@@ -8,19 +8,14 @@ docs/configuration.md all come from that field.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from routing.core.model import Backend
 from routing.kinds import Kind, number, one_of, switch, text, whole
+from routing.kinds import setting as _setting
+from routing.limits import Http2Limits
 
 ENVIRONMENT_PREFIX = "ROUTING_"
-
-_T = TypeVar("_T")
-
-
-def _setting(default: _T, kind: Kind, help: str, metavar: str = "") -> _T:
-    """A dataclass field that also carries its row of OPTIONS."""
-    return field(default=default, metadata={"kind": kind, "help": help, "metavar": metavar})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +99,7 @@ class Settings:
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     backends: tuple[Backend, ...] = ()
     warnings: tuple[str, ...] = ()
+    http2: Http2Limits = field(default_factory=Http2Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +120,9 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
-        return ENVIRONMENT_PREFIX + self.key.upper()
+        """The environment variable; those of [http2] say so, since its keys say little alone."""
+        key = f"{self.section}_{self.key}" if self.section == "http2" else self.key
+        return ENVIRONMENT_PREFIX + key.upper()
 
     @property
     def flag(self) -> str | None:
@@ -134,7 +131,7 @@ class Option:
 
 
 def _options() -> tuple[Option, ...]:
-    sections = {"server": ServerSettings, "routing": RoutingSettings}
+    sections = {"server": ServerSettings, "routing": RoutingSettings, "http2": Http2Limits}
     return tuple(
         Option(section, one.name, default=one.default, **one.metadata)
         for section, settings in sections.items()
@@ -148,7 +145,7 @@ OPTIONS = _options()
 
 
 def options_table() -> str:
-    """OPTIONS as a Markdown table, for docs/configuration.md."""
+    """The options of [server] and [routing] as a Markdown table, for docs/configuration.md."""
     rows = [
         (
             f"`{one.toml}`",
@@ -159,8 +156,19 @@ def options_table() -> str:
             one.help,
         )
         for one in OPTIONS
+        if one.section != "http2"
     ]
     return markdown_table(("key", "flag", "environment", "default", "expected", "meaning"), rows)
+
+
+def http2_table() -> str:
+    """The options of [http2] in the same way; none has a flag."""
+    rows = [
+        (f"`{one.toml}`", f"`{one.variable}`", written(one.default), one.kind.expected, one.help)
+        for one in OPTIONS
+        if one.section == "http2"
+    ]
+    return markdown_table(("key", "environment", "default", "expected", "meaning"), rows)
 
 
 def markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

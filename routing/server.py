@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from random import Random
 from typing import TextIO
@@ -18,7 +18,7 @@ from routing.calls import Calls, Wrapped
 from routing.clock import WatchedClock
 from routing.core.router import Router
 from routing.health import Health
-from routing.http2 import Http2Limits, Listener
+from routing.http2 import Listener
 from routing.options import Settings
 from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.service import RequestClock, RoutingService
@@ -117,9 +117,7 @@ def _opened(settings: Settings, router: Router, clock: Callable[[], float], heal
     return store
 
 
-async def serve(
-    settings: Settings, *, limits: Http2Limits | None = None, log_output: TextIO | None = sys.stderr
-) -> None:
+async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
     Raises ConfigError for a certificate, key, host or port that cannot be used.
@@ -142,7 +140,7 @@ async def serve(
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
         assembly.store.start()
-        limits = limits or Http2Limits(fast=server.fast_path)
+        limits = replace(settings.http2, fast=server.fast_path)
         listener = Listener(assembly.servables, assembly.codec, limits)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, access.context)

@@ -29,7 +29,11 @@ MAX_FIELDS: Final = 410_000
 """Fields in one message, at any depth. A field may take as little as two bytes and
 become an object of more than a hundred, so that 4 MiB could ask for 300 MB and hold
 the event loop for seconds; this many take less than half a second and 100 MB. A Struct
-spends four on each entry: 100,000 of them, and the message around, still fit."""
+spends four on each entry: 100,000 of them, and the message around, still fit. A tag of
+more than one byte counts as one field more, and so do every four bytes of a number, since
+they are read byte by byte: a message of nothing else took a second."""
+
+_BYTES_LIKE_A_FIELD: Final = 4
 
 SIZES: Final = tuple(bytes((size,)) for size in range(128))
 """The sizes that take one byte, encoded; longer ones go through `write_varint`."""
@@ -183,6 +187,7 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
                 tag = data[pos]
                 if tag > 127:
                     tag, pos = read_tag(data, pos)
+                    count += 1
                 kind = tag & 7
                 pos += 1
                 if kind == 2:
@@ -197,9 +202,11 @@ def check_field_count(data: bytes, children: Mapping[str, Mapping[int, str]], na
                         rest.append((pos, min(pos + size, end), child))
                     pos += size
                 elif kind == 0:
+                    begin = pos
                     while data[pos] > 127:
                         pos += 1
                     pos += 1
+                    count += (pos - begin) // _BYTES_LIKE_A_FIELD
                 else:
                     pos += _FIXED_BYTES.get(kind, 0)
                 if count > limit:

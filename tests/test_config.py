@@ -13,7 +13,15 @@ from routing.config import CONFIG_VARIABLE, load
 from routing.core.factors import FACTORS
 from routing.core.model import Backend
 from routing.errors import ConfigError
-from routing.options import OPTIONS, Option, RoutingSettings, ServerSettings, Settings, options_table
+from routing.options import (
+    OPTIONS,
+    Option,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+    http2_table,
+    options_table,
+)
 from routing.profiles import PROFILE, profile_table
 from routing.tables import MAX_FILE_BYTES
 
@@ -121,6 +129,12 @@ OTHER_VALUES = {
     "max_content_types": 7,
     "clock": "request",
     "retention_hours": 7,
+    # Of [http2], where a little less than the default is always allowed.
+    **{
+        one.key: one.default - type(one.default)(0.125 * one.default)
+        for one in OPTIONS
+        if one.section == "http2"
+    },
 }
 
 
@@ -243,7 +257,7 @@ REFUSALS = [
         "routing.zzz: unknown key; expected one of discover, max_backends, max_content_types, clock, "
         "retention_hours, weights",
     ),
-    ('"a\\nb" = 1', "'a\\nb': unknown key; expected one of server, routing, backends"),
+    ('"a\\nb" = 1', "'a\\nb': unknown key; expected one of server, routing, http2, backends"),
     ("[server]\nport = 65536", "server.port: expected a whole number from 0 to 65,535, got 65536"),
     ("[server]\nport = true", "server.port: expected a whole number from 0 to 65,535, got true"),
     ("[server]\nport = 80.0", "server.port: expected a whole number from 0 to 65,535, got 80.0"),
@@ -563,7 +577,13 @@ def weights_table() -> str:
 
 
 @pytest.mark.parametrize(
-    ("marker", "table"), [("options", options_table), ("profile", profile_table), ("weights", weights_table)]
+    ("marker", "table"),
+    [
+        ("options", options_table),
+        ("http2", http2_table),
+        ("profile", profile_table),
+        ("weights", weights_table),
+    ],
 )
 def test_the_page_shows_the_tables_as_they_are(marker: str, table) -> None:
     page = DOCS.read_text()

@@ -21,7 +21,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from routing.http2.gate import PING
+from routing.http2.gate import DATA, HEADERS, PING, RST_STREAM, SETTINGS
 from routing.http2.protocol import SLICE_BYTES
 
 LARGEST = 4 << 20
@@ -37,6 +37,17 @@ def rapid_reset(peer: Peer) -> list[Any]:
 def provoked_reset(peer: Peer) -> list[Any]:
     """Requests that are no requests: the server is to do the resetting."""
     return [peer.headers(drop=":path")]
+
+
+def on_a_reset_stream(*parts: bytes) -> Callable[[Peer], list[Any]]:
+    """Frames on a stream that the client has reset: each provokes a reset from the server."""
+
+    def flood(peer: Peer) -> list[Any]:
+        begun = [raw(RST_STREAM, b"\0\0\0\x08", stream=1)] if peer.next_stream == 3 else []
+        peer.next_stream = 5
+        return [*begun, *parts]
+
+    return flood
 
 
 FLOODS: dict[str, Callable[[Peer], list[Any]]] = {
@@ -55,6 +66,9 @@ FLOODS: dict[str, Callable[[Peer], list[Any]]] = {
     "empty DATA": lambda p: [DataFrame(1, data=b"")],
     "one-byte DATA": lambda p: [DataFrame(1, data=b"\x00")],
     "padding": lambda p: [DataFrame(1, data=b"", pad_length=200, flags=["PADDED"])],
+    "ends of a stream that was reset": on_a_reset_stream(raw(DATA, stream=1, flags=1)),
+    "DATA on a stream that was reset": on_a_reset_stream(raw(DATA, b"x" * 256, stream=1)),
+    "HEADERS on a stream that was reset": on_a_reset_stream(raw(HEADERS, b"\x83", stream=1, flags=5)),
 }
 
 
@@ -173,6 +187,37 @@ async def test_the_clients_table_size_does_not_decide_over_our_memory() -> None:
         assert (await peer.status(peer.call()))[0] == 0
         (connection,) = server.listener.connections
         assert connection._session.encoder.header_table_size == 4096
+
+
+async def test_settings_that_mean_nothing_to_us_are_not_kept() -> None:
+    """There may be 65,536 of them, and h2 would keep 800 bytes for each."""
+    async with serving() as server:
+        peer = await server.peer()
+        for first in range(100, 200, 10):
+            peer.write(SettingsFrame(0, settings=dict.fromkeys(range(first, first + 10), 1)))
+        assert (await peer.status(peer.call()))[0] == 0
+        (connection,) = server.listener.connections
+        assert len(connection._session.remote_settings) < 10
+
+
+async def test_a_frame_of_too_many_settings_is_cut_off() -> None:
+    async with serving(max_settings=4) as server, abused(server) as peer:
+        peer.write(raw(SETTINGS, b"\0\x63\0\0\0\1" * 4))
+        assert await peer.alive()
+        peer.write(raw(SETTINGS, b"\0\x63\0\0\0\1" * 5))
+        assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_header_block_of_table_size_updates_is_cut_off(fast: bool) -> None:
+    """One byte each, and they may stand before the fields of a call that is otherwise fine."""
+    async with serving(fast=fast) as server, abused(server) as peer:
+        peer.decoder.header_table_size = 4096
+        call = peer.headers().data
+        peer.write(raw(HEADERS, b"\x20" * 32 + call, stream=1, flags=5))
+        assert (await peer.status(1))[0] == Status.INVALID_ARGUMENT.value
+        peer.write(raw(HEADERS, b"\x20" * 33 + call, stream=3, flags=5))
+        assert (await peer.goodbye()).error_code == ErrorCodes.COMPRESSION_ERROR
 
 
 async def test_a_client_that_shrinks_its_table_and_grows_it_again_still_understands() -> None:

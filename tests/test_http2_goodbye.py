@@ -3,6 +3,7 @@
 import asyncio
 import errno
 
+from routing.http2.commons import Commons
 from routing.http2.connection import Link, Session
 from routing.http2.limits import Budget, Http2Limits
 
@@ -33,7 +34,7 @@ class ResetByPeer(asyncio.Transport):
 async def test_a_peer_that_has_reset_its_socket_is_no_error_and_is_let_go() -> None:
     limits = Http2Limits(linger_seconds=0.0)
     transport = ResetByPeer()
-    link = Link(Session(limits), transport, limits, Budget(limits, lambda: 0.0))
+    link = Link(Session(limits), transport, limits, Budget(limits, lambda: 0.0), Commons(limits))
     link.close()
     assert link.is_closing()
     async with asyncio.timeout(5):

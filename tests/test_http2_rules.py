@@ -86,6 +86,23 @@ CONNECTION_ERRORS: dict[str, tuple[ErrorCodes, Callable[[Peer], list[Any]]]] = {
     "6.8 GOAWAY on a stream": (PROTOCOL, lambda p: [raw(GOAWAY, b"12345678", stream=1)]),
     "6.9 a connection window that grows by 0": (PROTOCOL, lambda p: [raw(WINDOW_UPDATE, b"\0\0\0\0")]),
     "6.9.1 a connection window above 2^31-1": (FLOW, lambda p: [raw(WINDOW_UPDATE, b"\x7f\xff\xff\xff")]),
+    "6.5.2 ENABLE_PUSH other than 0 and 1": (PROTOCOL, lambda p: [raw(SETTINGS, b"\0\2\0\0\0\2")]),
+    "6.5.2 a frame size above 2^24-1": (PROTOCOL, lambda p: [raw(SETTINGS, b"\0\5\1\0\0\0")]),
+    # The next ones are errors of a stream. Section 5.4.1 lets an endpoint end the connection for
+    # them, and h2 does.
+    "6.9 a stream window that grows by 0": (
+        PROTOCOL,
+        lambda p: [p.headers(path="/test.Test/Talk"), raw(WINDOW_UPDATE, b"\0\0\0\0", stream=1)],
+    ),
+    "8.1 trailers that do not end the request": (
+        PROTOCOL,
+        lambda p: [p.headers(path="/test.Test/Talk"), raw(HEADERS, b"\0\1a\1b", stream=1, flags=4)],
+    ),
+    "8.1.1 a body shorter than its content-length": (
+        PROTOCOL,
+        lambda p: [p.headers(**{"content-length": "10"}), raw(DATA, b"x", stream=1, flags=1)],
+    ),
+    "8.1.1 a content-length that is no number": (PROTOCOL, lambda p: [p.headers(**{"content-length": "-1"})]),
     "6.10 CONTINUATION of nothing": (PROTOCOL, lambda p: [raw(9, b"\x82", stream=1, flags=4)]),
     "6.10 CONTINUATION of another stream": (
         PROTOCOL,
@@ -143,6 +160,18 @@ STREAM_ERRORS: dict[str, tuple[ErrorCodes, Callable[[Peer], list[Any]]]] = {
     "8.2.1 a value that begins with a space": (PROTOCOL, lambda p: [p.fields([*GOOD, (b"a", b" x")])]),
     "8.2.2 a field of one hop": (PROTOCOL, lambda p: [p.headers(connection="close")]),
     "8.2.2 te other than trailers": (PROTOCOL, lambda p: [p.headers(te="gzip")]),
+    "5.1 DATA after the end of a request": (
+        CLOSED,
+        lambda p: [p.headers(path="/test.Test/Hold", end=True), raw(DATA, b"x", stream=1)],
+    ),
+    "5.1 HEADERS after the end of a request": (
+        CLOSED,
+        lambda p: [p.headers(path="/test.Test/Hold", end=True), raw(HEADERS, b"\x83", stream=1, flags=5)],
+    ),
+    "5.1 DATA on a stream that the client has reset": (
+        CLOSED,
+        lambda p: [p.headers(), raw(RST_STREAM, b"\0\0\0\x08", stream=1), raw(DATA, b"x", stream=1)],
+    ),
     "6.9 a stream window above 2^31-1": (
         FLOW,
         lambda p: [p.headers(path="/test.Test/Talk"), WindowUpdateFrame(1, window_increment=2**31 - 1)],

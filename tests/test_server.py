@@ -148,6 +148,19 @@ def refusal(*flags: str) -> str:
     return line
 
 
+def test_the_limits_are_settings(start_server: StartServer) -> None:
+    server = start_server(
+        environment={"ROUTING_HTTP2_MAX_STREAMS": "77", "ROUTING_HTTP2_MAX_CONNECTIONS": "1"}
+    )
+    with half_a_call(server), socket.create_connection((server.host, server.port)) as refused:
+        refused.settimeout(PATIENCE_S)
+        said = b""
+        while more := refused.recv(1 << 16):
+            said += more
+    assert b"\0\x03\0\0\0\x4d" in said  # MAX_CONCURRENT_STREAMS of 77
+    assert b"too many connections" in said
+
+
 def test_a_port_in_use_is_one_line(server: ServerProcess) -> None:
     line = refusal("--host", server.host, "--port", str(server.port))
     assert line.endswith(

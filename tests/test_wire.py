@@ -355,7 +355,8 @@ IN_A_LIST = [4, 1, 2, 6]
     [
         pytest.param(b"\x78\x00", 1, [], id="unknown numbers"),
         pytest.param(b"\x7b\x7c", 2, [], id="unknown groups"),
-        pytest.param(b"\xfa\x7f\x00", 1, [], id="tags of two bytes"),
+        pytest.param(b"\xfa\x7f\x00", 2, [], id="tags of two bytes"),
+        pytest.param(b"\x78" + b"\xff" * 9 + b"\x01", 3, [], id="numbers of ten bytes"),
         pytest.param(b"\x0d" + bytes(4), 1, [], id="numbers of four bytes"),
         pytest.param(b"\x3a\x00", 1, [], id="empty names"),
         pytest.param(b"\x22\x00", 1, [], id="empty pieces of metadata"),
@@ -405,6 +406,8 @@ def count_plainly(message: Any) -> int:
             packed = field.is_repeated and field.is_packed
             bytes_inside = sum(len(varint(number % 2**64)) for number in value) if packed else 0
             count += 1 + bytes_inside if packed or not field.is_repeated else len(value)
+            if not field.is_repeated and isinstance(value, int):
+                count += len(varint(value % 2**64)) // 4
         elif field.message_type.GetOptions().map_entry:
             count += sum(3 + count_plainly(held) for held in value.values())
         else:

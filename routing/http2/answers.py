@@ -24,6 +24,9 @@ _EXPIRED = Refusal(200, const.Status.DEADLINE_EXCEEDED, "the deadline passed bef
 _TOO_MANY_WATCHES = Refusal(
     200, const.Status.RESOURCE_EXHAUSTED, "too many streams are open on this connection; open another one"
 )
+_TOO_MANY_IN_ALL = Refusal(
+    200, const.Status.RESOURCE_EXHAUSTED, "too many streams are open on this server; call another one"
+)
 
 
 class Answers(protocol.AbstractHandler):
@@ -58,23 +61,35 @@ class Answers(protocol.AbstractHandler):
         stream.opened_at = self._clock()
         handler = self._mapping.get(dict(headers)[":path"])
         stream.takes_many = handler is not None and handler.cardinality.client_streaming
-        stays = handler is not None and handler.cardinality.server_streaming
-        full = stays and len(self.watches) >= self._limits.max_watches
-        if stays and not full:
-            self.watches.add(stream)
+        said = self._watch(stream) if handler is not None and handler.cardinality.server_streaming else None
         late = self.late.pop(stream.id, None)
         if late is not None:
             answer = self._deliver(stream, late)
         else:
-            answer = self._refuse(stream, _TOO_MANY_WATCHES) if full else self._answer(stream, headers)
+            answer = self._refuse(stream, said) if said else self._answer(stream, headers)
         task = asyncio.get_running_loop().create_task(answer)
         self.tasks[stream] = task
+        stream.cancel = task.cancel
         task.add_done_callback(partial(self._done, stream, release_stream))
+
+    def _watch(self, stream: CallStream) -> Refusal | None:
+        """Counts a stream that stays, or says why it may not."""
+        if len(self.watches) >= self._limits.max_watches:
+            return _TOO_MANY_WATCHES
+        if stream.connection.commons.watches >= self._limits.max_watches_in_all:
+            return _TOO_MANY_IN_ALL
+        self.watches.add(stream)
+        stream.connection.commons.watches += 1
+        return None
 
     def _done(self, stream: CallStream, release_stream: Callable[[], None], task: asyncio.Task[None]) -> None:
         del self.tasks[stream]
-        self.watches.discard(stream)
+        commons = stream.connection.commons
+        if stream in self.watches:
+            self.watches.remove(stream)
+            commons.watches -= 1
         release_stream()
+        commons.forget(stream)  # a connection that has ended releases its streams with their bytes
         self._leave(stream, task)
         self._when_done()
 

@@ -10,16 +10,17 @@ from grpclib.utils import Wrapper
 from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived
+from h2.events import DataReceived, Event, RequestReceived
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
-from hyperframe.frame import GoAwayFrame, PingFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, PingFrame, WindowUpdateFrame
 
+from routing.http2.commons import Commons
 from routing.http2.gate import Violation
 from routing.http2.headers import Malformed, check_request
 from routing.http2.limits import MAX_FRAME_BYTES, Budget, Http2Limits
-from routing.http2.remembered import CappedEncoder, RememberingDecoder, RememberingEncoder
+from routing.http2.remembered import CappedEncoder, RememberingDecoder, RememberingEncoder, StrictDecoder
 from routing.http2.streams import CallStream
 
 WINDOW_BYTES = 4 << 20
@@ -34,6 +35,12 @@ JOINED_BYTES = 65_536
 """What waits for the end of a turn of the loop, at most. asyncio asks for a pause once it
 holds as much itself; were it told of more at once, it would ask too late."""
 
+LARGE_BYTES = 1_024
+"""DATA from this size on costs more to send than to answer with a reset. What a client may
+have under way on a refused request is 4 MiB, in frames of 16 KiB as a rule."""
+
+_KNOWN_SETTINGS = frozenset(SettingCodes)
+
 CONFIGURATION = H2Configuration(
     client_side=False,
     # Any byte may stand in a field value; one that is not ASCII must not raise here.
@@ -47,16 +54,29 @@ CONFIGURATION = H2Configuration(
 )
 
 
+class KnownSettings(Settings):
+    """A client's settings, without those that mean nothing to us: h2 would keep each of the
+    65,536 that there may be, 50 MB in all."""
+
+    def __setitem__(self, key: SettingCodes | int, value: int) -> None:
+        if key in _KNOWN_SETTINGS:
+            super().__setitem__(key, value)
+
+
 class Session(H2Connection):
-    """h2's state of one connection, with our settings and limits."""
+    """h2's state of one connection, with our settings and limits.
+
+    State besides h2's: `late_frames`, how many frames came for streams that had ended, and
+    had h2 answer with a reset. Two of h2's private methods, which it calls for those frames
+    alone, are overridden to count them.
+    """
 
     MAX_CLOSED_STREAMS = REMEMBERED_STREAMS
 
     def __init__(self, limits: Http2Limits) -> None:
         super().__init__(CONFIGURATION)
         self.encoder = RememberingEncoder() if limits.fast else CappedEncoder()
-        if limits.fast:
-            self.decoder = RememberingDecoder()
+        self.decoder = RememberingDecoder() if limits.fast else StrictDecoder()
         self.decoder.max_header_list_size = limits.max_header_list_bytes
         self.local_settings = Settings(
             client=False,
@@ -66,6 +86,8 @@ class Session(H2Connection):
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
             },
         )
+        self.remote_settings = KnownSettings(client=True)
+        self.late_frames = 0
         self.initiate_connection()
         self.increment_flow_control_window(WINDOW_BYTES - self.inbound_flow_control_window)
 
@@ -76,6 +98,17 @@ class Session(H2Connection):
         Asking the base class is what makes it forget closed streams.
         """
         return 0 * super().open_inbound_streams
+
+    def _stream_is_closed_by_reset(self, stream_id: int) -> bool:
+        self.late_frames += 1
+        return super()._stream_is_closed_by_reset(stream_id)
+
+    def _handle_data_on_closed_stream(
+        self, events: list[Event], exc: StreamClosedError, frame: DataFrame
+    ) -> tuple[list[Frame], list[Event]]:
+        # Large ones were on their way when we refused their request.
+        self.late_frames += frame.flow_controlled_length < LARGE_BYTES
+        return super()._handle_data_on_closed_stream(events, exc, frame)
 
     def may_open(self, stream_id: int) -> bool:
         """Whether a client may now open this stream."""
@@ -126,11 +159,17 @@ class Link(protocol.Connection):
     """
 
     def __init__(
-        self, session: Session, transport: asyncio.Transport, limits: Http2Limits, budget: Budget
+        self,
+        session: Session,
+        transport: asyncio.Transport,
+        limits: Http2Limits,
+        budget: Budget,
+        commons: Commons,
     ) -> None:
         super().__init__(session, transport, config=Configuration().__for_server__())
         self.limits = limits
         self.budget = budget
+        self.commons = commons
         self.held_bytes = 0
         self.unsent_bytes = 0
         self._over = False
@@ -172,7 +211,8 @@ class Link(protocol.Connection):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
-            self._transport.write(data)
+            if not self._transport.is_closing():  # asyncio complains in the log about late ones
+                self._transport.write(data)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life."""
@@ -249,9 +289,8 @@ class Processor(protocol.EventsProcessor):
         full = self.connection.held_bytes > self.connection.limits.max_held_bytes
         # Requests that fit in one frame get through whatever others hold.
         if full and isinstance(stream, CallStream) and stream.held_bytes > MAX_FRAME_BYTES:
-            self._refuse(event.stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
-            stream.__terminated__("too much of unfinished requests")
-            self.handler.cancel(stream)
+            stream.give_up()
+            self._pay()
 
     def _refuse(self, stream_id: int, code: ErrorCodes) -> None:
         """Resets a stream, and has its connection pay for that: resets that a client
@@ -260,5 +299,8 @@ class Processor(protocol.EventsProcessor):
             self._session.reset_stream(stream_id, code)
         except StreamClosedError:
             pass  # its client has reset it already, later in the same bytes
+        self._pay()
+
+    def _pay(self) -> None:
         if not self.connection.budget.spend():
             raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams that had to be refused")

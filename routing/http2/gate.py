@@ -24,6 +24,7 @@ _HEADER: Final = Struct(">HBBBL")
 _HEADER_BYTES: Final = _HEADER.size
 _ACK = _END_STREAM = 0x1
 _END_HEADERS = 0x4
+_SETTING_BYTES = 6
 
 _SIZES: Mapping[int, tuple[int, ...]] = {RST_STREAM: (4,), PING: (8,), WINDOW_UPDATE: (4,), PRIORITY: (5,)}
 """Types whose frames have one size (RFC 9113, section 6)."""
@@ -133,23 +134,27 @@ class Gate:
             self._begin_block(size, flags, stream)
             return True
         if kind != DATA or (size < self._limits.small_data_bytes and not flags & _END_STREAM):
-            self._pay()
+            self.pay(1, "too many frames that are no calls")
         self._check_shape(size, kind, flags, stream)
         if kind == GOAWAY:
             self.leaving = True
         return kind < GOAWAY or kind == WINDOW_UPDATE
 
-    def _pay(self) -> None:
-        if not self._budget.spend():
-            raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, "too many frames that are no calls")
+    def pay(self, frames: int, reason: str) -> None:
+        """Takes the cost of these frames out of the budget."""
+        for _ in range(frames):
+            if not self._budget.spend():
+                raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, reason)
 
     def _check_shape(self, size: int, kind: int, flags: int, stream: int) -> None:
         """What hyperframe and h2 let pass, or answer with another code than the RFC's."""
         wrong = kind in _SIZES and size not in _SIZES[kind]
-        wrong |= kind == SETTINGS and bool(size if flags & _ACK else size % 6)
+        wrong |= kind == SETTINGS and bool(size if flags & _ACK else size % _SETTING_BYTES)
         wrong |= kind == GOAWAY and size < 8
         if wrong:
             raise Violation(ErrorCodes.FRAME_SIZE_ERROR, f"a frame of type {kind} with {size} bytes")
+        if kind == SETTINGS and size > _SETTING_BYTES * self._limits.max_settings:
+            raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, f"more than {self._limits.max_settings} settings")
         if kind == GOAWAY and stream:
             raise Violation(ErrorCodes.PROTOCOL_ERROR, "GOAWAY on a stream")
         if kind == RST_STREAM and stream > self.highest_stream:

@@ -14,6 +14,7 @@ from grpclib._typing import IServable
 from grpclib.encoding.base import CodecBase
 from h2.errors import ErrorCodes
 
+from routing.http2.commons import Commons
 from routing.http2.limits import Http2Limits
 from routing.http2.protocol import Protocol
 from routing.reply import Prompt, Prompting
@@ -66,6 +67,7 @@ class Listener:
         }
         self.codec = codec
         self.limits = limits or Http2Limits()
+        self.commons = Commons(self.limits)
         self.connections: set[Protocol] = set()
         self._clock = clock
         self._draining = False

@@ -66,7 +66,7 @@ class Protocol(protocol.H2Protocol):
         self._session = Session(self._limits)
         self._transport = cast(asyncio.Transport, transport)
         self._peer = Peer(transport)
-        self.connection = Link(self._session, self._transport, self._limits, budget)
+        self.connection = Link(self._session, self._transport, self._limits, budget, self._listener.commons)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
         self._lane = Lane(
             self._session,
@@ -85,21 +85,22 @@ class Protocol(protocol.H2Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard = True
         lane, at, budget = self._lane, 0, self.connection.budget
-        enough = budget.spent + self._limits.turn
+        enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
         lane.begin(self._limits.max_streams - len(self.handler.tasks))
         while not self._over and (at := lane.take(data, at)) < len(data):
-            if budget.spent >= enough:
-                self._put_off(data[at:])
-                break
             end = lane.run(data, at, SLICE_BYTES)
             self._receive(data[at:end])
             at = end
+            paid = budget.spent >= enough
+            if at < len(data) and (paid or self._clock() > until):
+                self._put_off(data[at:], self._limits.pause_seconds if paid else 0.0)
+                break
         if lane.answered:
             self.connection.write_out()
         if lane.answered or self._gate.leaving:
             self._answered()
 
-    def _put_off(self, data: bytes) -> None:
+    def _put_off(self, data: bytes, pause_seconds: float) -> None:
         """Reads on after a pause, from these bytes: others are to have their turn first."""
 
         def go_on() -> None:
@@ -107,13 +108,17 @@ class Protocol(protocol.H2Protocol):
             self.data_received(data)
 
         self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(self._limits.pause_seconds, go_on)
+        line = self._listener.commons.stand_in_line
+        asyncio.get_running_loop().call_later(pause_seconds, line, go_on)
 
     def _receive(self, data: bytes) -> None:
         try:
-            seen = self._gate.feed(data)
+            seen, late_frames = self._gate.feed(data), self._session.late_frames
             for event in self.connection.feed(seen) if seen else ():
                 self.processor.process(event)
+            self._gate.pay(
+                self._session.late_frames - late_frames, "too many frames on streams that have ended"
+            )
         except Violation as violation:
             self.end(violation.code, violation.reason)
         except ProtocolError as error:

@@ -10,13 +10,19 @@ remembered. What comes of it all is hpack's own, which the tests feed with the s
 from collections.abc import Iterable
 from typing import Any
 
-from hpack import Decoder, Encoder, HeaderTuple
+from hpack import Decoder, Encoder, HeaderTuple, HPACKDecodingError
 from hpack.table import HeaderTable
 
 ENCODER_TABLE_BYTES = 4_096
 """The most of our response headers that we remember to shorten the next ones. A client
 may offer gigabytes, and would decide over our memory; beyond HTTP/2's default nothing
 gets shorter, since our headers repeat."""
+
+MAX_SIZE_UPDATES = 32
+"""Changes of the dynamic table's size at the beginning of one block. An encoder needs two
+(RFC 7541, section 4.2), and some, as hpack's, write all that came in between. Each is one
+byte that costs 2 µs, so that blocks full of them would keep a core busy at half a megabyte a
+second."""
 
 MAX_BLOCKS = 16
 """Blocks remembered for a connection and direction. A client has a few kinds of calls; one
@@ -52,7 +58,29 @@ class CountedTable(HeaderTable):
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
-class RememberingDecoder(Decoder):
+class StrictDecoder(Decoder):
+    """hpack's decoder, which refuses blocks that only keep it busy.
+
+    Overrides the private method by which hpack takes one size update. State: how many
+    the block at hand has brought.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size_updates = 0
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        self._size_updates = 0
+        return super().decode(data, raw)
+
+    def _update_encoding_context(self, data: bytes | memoryview) -> int:
+        self._size_updates += 1
+        if self._size_updates > MAX_SIZE_UPDATES:
+            raise HPACKDecodingError(f"more than {MAX_SIZE_UPDATES} table size updates in one block")
+        return super()._update_encoding_context(data)
+
+
+class RememberingDecoder(StrictDecoder):
     """hpack's decoder, which decodes a block once for as long as that stays right.
 
     State: `_blocks`, bounded by MAX_BLOCKS, and the `_state` in which they were decoded.

@@ -108,7 +108,8 @@ class CallStream(protocol.Stream):
     """grpclib's stream with our buffer, and with an end to the client's patience with itself.
 
     Touches `_h2_connection`, h2's connection under the stream. `ended` once the request
-    is complete; `takes_many` where it may stay open for as long as the client likes.
+    is complete; `takes_many` where it may stay open for as long as the client likes;
+    `cancel` ends the task that answers.
     """
 
     connection: "Link"
@@ -116,17 +117,29 @@ class CallStream(protocol.Stream):
 
     def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
         super().init_stream(stream_id, connection)
-        self._held = Buffer(partial(self.connection.ack, stream_id), self.connection.hold)
+        self._held = Buffer(partial(self.connection.ack, stream_id), self._hold)
         # The declared type is grpclib's Buffer; ours answers to the same four methods.
         self.buffer = self._held  # type: ignore[assignment]
         self.ended = False
         self.takes_many = False
         self.opened_at = 0.0
+        self.cancel: Callable[[], object] = lambda: None
 
     @property
     def held_bytes(self) -> int:
         """What came of the request and was not read yet."""
         return len(self._held)
+
+    def _hold(self, size_bytes: int) -> None:
+        self.connection.hold(size_bytes)
+        self.connection.commons.hold(self, size_bytes)
+
+    def give_up(self) -> None:
+        """Ends a call whose request does not come to its end, while others need the room."""
+        if self.closable:
+            self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
+        self.__terminated__("too much of unfinished requests")
+        self.cancel()
 
     def __ended__(self) -> None:
         self.ended = True
@@ -182,8 +195,12 @@ class CallStream(protocol.Stream):
         try:
             if link.unsent_bytes > link.limits.max_unsent_bytes:
                 raise TimeoutError
-            async with asyncio.timeout(link.limits.stall_seconds):
-                await event.wait()
+            async with asyncio.timeout(link.limits.stall_seconds) as patience:
+                link.commons.wait(patience, unsent_bytes)
+                try:
+                    await event.wait()
+                finally:
+                    link.commons.go_on(patience)
         except TimeoutError:
             if self.closable:
                 self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)

@@ -1,16 +1,13 @@
-"""Frames in any order, cut anywhere, half of them wrong: no byte leads to an error of ours.
-
-`ROUTING_FUZZ_SECONDS` and `ROUTING_FUZZ_SEED` make a longer run, or another one.
-"""
+"""Frames in any order, cut anywhere, half of them wrong: no byte leads to an error of ours."""
 
 import asyncio
 import logging
-import os
 import random
 import time
 from typing import Any
 
 import pytest
+from fuzzing import SEED, corpus, rounds
 from hpack import Encoder
 from http2_peer import PREFACE, message, raw
 from http2_server import Server, serving
@@ -18,8 +15,6 @@ from http2_server import Server, serving
 from routing.http2.gate import DATA, HEADERS, RST_STREAM, SETTINGS
 from routing.http2.protocol import Protocol
 
-SEED = int(os.environ.get("ROUTING_FUZZ_SEED", "0"))
-SECONDS = float(os.environ.get("ROUTING_FUZZ_SECONDS", "0"))
 LEAST_CONNECTIONS = 500
 
 PATHS = [*(f"/test.Test/{name}" for name in ("Echo", "Hold", "Watch", "Talk")), "/x"]
@@ -103,9 +98,9 @@ def a_connection(dice: random.Random) -> bytes:
     return bytes(data)
 
 
-async def live_through(dice: random.Random, server: Server) -> None:
+async def live_through(dice: random.Random, server: Server, data: bytes) -> None:
     """One connection: its bytes in pieces, and whatever else may befall it in between."""
-    connection, data, at = Protocol(server.listener, time.monotonic), a_connection(dice), 0
+    connection, at = Protocol(server.listener, time.monotonic), 0
     transport = Memory()
     connection.connection_made(transport)
     events = [
@@ -115,24 +110,48 @@ async def live_through(dice: random.Random, server: Server) -> None:
         (0.05, lambda: connection.check(time.monotonic() + dice.choice([0, 10, 25, 61, 130, 1000]))),
         (0.02, connection.go_away),
     ]
-    while at < len(data) and not transport.closed:
-        step = dice.choice([len(data), 1, 7, 50, 300])
-        connection.data_received(data[at : at + step])
-        at += step
-        for share, event in events:
-            if dice.random() < share and (waits := event()) is not None:
-                await waits
-    connection.connection_lost(None)
+    try:
+        while at < len(data) and not transport.closed:
+            step = dice.choice([len(data), 1, 7, 50, 300])
+            connection.data_received(data[at : at + step])
+            at += step
+            for share, event in events:
+                if dice.random() < share and (waits := event()) is not None:
+                    await waits
+    finally:
+        connection.connection_lost(None)
+
+
+class Faults:
+    """What went wrong on our side: logged, or told to the loop."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._log = caplog
+        self._raised: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self._raised.append(context))
+
+    def all(self) -> list[object]:
+        logged = [one.getMessage() for one in self._log.records if one.levelno >= logging.WARNING]
+        return [*self._raised, *logged]
 
 
 async def test_no_bytes_lead_to_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    dice, until, connections = random.Random(SEED), time.monotonic() + SECONDS, 0
-    raised: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    faults = Faults(caplog)
     async with serving(stall_seconds=0.05) as server:
-        while connections < LEAST_CONNECTIONS or time.monotonic() < until:
-            await live_through(dice, server)
-            connections += 1
+        for number, dice in enumerate(rounds(LEAST_CONNECTIONS)):
+            data = a_connection(dice)
+            await live_through(dice, server, data)
+            assert faults.all() == [], f"for the corpus, at the latest: seed-{SEED}/{number} {data.hex()}"
+            caplog.clear()
         await server.until(lambda: not server.calls.open and not server.listener.connections)
-    assert raised == []
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert faults.all() == []
+
+
+@pytest.mark.parametrize(("about", "data"), corpus("http2.txt"))
+async def test_what_was_found_stays_right(about: str, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults(caplog)
+    async with serving(stall_seconds=0.05) as server:
+        for seed in range(20):  # each cuts the bytes elsewhere
+            await live_through(random.Random(f"{about}/{seed}"), server, PREFACE + data)
+        await server.until(lambda: not server.calls.open and not server.listener.connections)
+    assert faults.all() == []
