@@ -9,6 +9,7 @@ from routing.core.factors import FACTORS
 from routing.core.geography import Place, distance_km, place
 from routing.core.model import Backend, Candidate, Estimate
 from routing.core.scoring import Weights
+from routing.errors import NoEligibleBackend
 from routing.simulation.events import Effect
 from routing.simulation.luck import Luck, luck
 from routing.simulation.scenario import Range, Scenario
@@ -155,6 +156,9 @@ class World:
             usual.append(usual_ms)
             truth = Estimate(expected_ms, success, expected_ms, success)
             candidates.append(Candidate(one.profile, truth, 0, self._distance_km(request, one.id)))
+        if not names:
+            size = f"{request.query.size_bytes:,} bytes"
+            raise NoEligibleBackend(dict.fromkeys(self.backends, f"does not take an object of {size}"))
         utilities = (self._utility(request, candidate) for candidate in candidates)
         client = math.exp(rules.client_spread * luck(self.key, request.index, "").spread)
         return Prospects(tuple(names), tuple(candidates), tuple(usual), client, tuple(utilities))

@@ -8,6 +8,7 @@ import pytest
 from server_process import StartServer
 
 from routing.cli import main
+from routing.simulation import scenario
 
 FEW = ("--requests", "120")
 
@@ -116,6 +117,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], line: str
 ) -> None:
     assert said(capsys, *argv, code=2) == f"{line}\n"
+
+
+def test_backends_that_take_none_of_it_are_an_error_and_one_that_does_is_enough(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "routing.toml"
+    config.write_text('[[backends]]\nid = "a"\nmax_object_bytes = 10\n')
+    line = said(capsys, "outage", "--config", str(config), *FEW, code=1)
+    assert line.startswith("routing: no eligible backend (a: does not take an object of ")
+    config.write_text('[[backends]]\nid = "a"\n')
+    out = said(capsys, "outage", "--config", str(config), "--policy", "random", *FEW)
+    assert out.splitlines()[2].split()[:2] == ["random", "0.000"]
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_one_request_is_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    said(capsys, name, "--requests", "1", "--picture", str(tmp_path / "a.svg"))
 
 
 def test_an_interrupt_ends_it_with_its_exit_code(
