@@ -264,7 +264,7 @@ def test_a_full_disk_stops_no_call_and_health_says_so(start_server: StartServer,
 
 @needs_prlimit
 def test_without_free_descriptors_it_goes_on_and_says_so_once(start_server: StartServer, url: str) -> None:
-    server = start_server("--state", url)
+    server = start_server("--state", url, "--event-loop", "asyncio")  # uvloop closes them without a word
     with RoutingClient(server.address) as client, contextlib.ExitStack() as opened:
         client.record("s3", True)
         used = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
