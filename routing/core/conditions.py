@@ -51,6 +51,10 @@ NEGLIGIBLE = 3e-3
 """A hypothesis less probable than this is dropped. It bounds the work, and what an outcome
 that nobody expected can revive."""
 
+LEAST_PROBABILITY = 0.02
+"""A condition less probable than this is taken for none: most backends are then in none most
+of the time, and a decision among a hundred need not ask how each has faded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -154,9 +158,9 @@ def moments(good: float, bad: float) -> Level:
 
 def _summed(held: Sequence[tuple[float, Level]], at: float) -> Change:
     """All conditions as one."""
-    if not held:
-        return UNCHANGED
     probability = sum([weight for weight, _ in held])
+    if probability < LEAST_PROBABILITY:
+        return UNCHANGED
     mean = sum([weight * level[0] for weight, level in held]) / probability
     variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level in held])
     return Change(probability, mean, variance / probability, at)

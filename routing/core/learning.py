@@ -86,8 +86,7 @@ class Learning:
 
     def success_probability(self, backend: Backend, *, now: float) -> float:
         """The probability that an operation on this backend succeeds."""
-        past = self._pasts.get(backend.id)
-        return backend.success_rate if past is None else past.success(backend, now, self._unheard(past))
+        return self.estimate(backend, (OWN,), 0, None, now=now).success_probability
 
     def overall_success(self, backend: Backend, *, now: float) -> float:
         """Likewise by all of the record alone, whatever the backend's present condition."""
@@ -106,15 +105,21 @@ class Learning:
         past = self._pasts.get(backend.id)
         if past is None:
             return Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate)
-        unheard = self._unheard(past)
-        correction = past.effects.total(context, share) + past.speed.held(now, unheard) * past.speed.mean
+        # A hundred of these are made for one decision: what is not in a condition is not asked.
+        _, usual, success_evidence, speed_evidence = past.standing(backend, now)
+        correction = past.effects.total(context, share)
+        speed, reach = past.speed, past.reach(backend)
+        if speed.probability:
+            correction += speed.held(now, self._unheard(past)) * speed.mean
+        if reach.probability:
+            usual += reach.held(now, self._unheard(past)) * (reach.mean - usual)
         return Estimate(
             prior_ms * math.exp(correction),
-            past.success(backend, now, unheard),
+            usual,
             prior_ms,
             backend.success_rate,
-            past.effects.evidence(now),
-            past.success_evidence(now),
+            speed_evidence,
+            success_evidence,
         )
 
     def uncertainty(
@@ -167,8 +172,8 @@ class Learning:
             min(max(random.gauss(rate[0], math.sqrt(rate[1])), LEAST_RATE), 1.0 - LEAST_RATE),
             prior_ms,
             backend.success_rate,
-            past.effects.evidence(now),
-            past.success_evidence(now),
+            past.standing(backend, now).speed_evidence,
+            past.standing(backend, now).success_evidence,
         )
 
     def note(
