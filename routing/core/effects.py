@@ -4,7 +4,8 @@ The promised time of a transfer is part latency and part throughput. Where a pro
 wrong about its latency, the logarithm of the time is off in proportion to latency's
 share of the promise; and likewise for throughput. So an effect is a pair, one number
 for each share, and an outcome's residual is the sum over the effects that apply, of
-the backend, the place and the type, plus noise.
+the backend, the place and the type, plus noise. One more applies the more strongly the
+busier the backend is.
 
 That is a Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning",
 2006, section 3.3) in which every effect starts out normally distributed around 0. Kept
@@ -37,6 +38,13 @@ OWN_SPREAD = 1.0
 SHARED_SPREAD = 0.3
 """Standard deviation of the backend's own effect before any outcome, a profile being wrong by
 a factor of three either way, and of a place's or a type's, by a third."""
+
+BUSY = "busy"
+BUSY_SPREAD = 0.5
+"""The effect of what is in flight, for each unit of its logarithm: 0.5 allows for times that
+grow like the square root of it, and twice that for times that grow in proportion."""
+
+SPREADS = {OWN: OWN_SPREAD, BUSY: BUSY_SPREAD}
 
 MAX_EFFECTS = 64
 """Effects kept for each backend. What comes later has no effect of its own."""
@@ -126,12 +134,17 @@ class Effects:
     def __repr__(self) -> str:
         return f"Effects({sorted(self._effects)})"
 
-    def total(self, names: tuple[str, ...], share: float) -> float:
-        """The sum of these effects on a transfer of whose promise `share` is throughput's."""
+    def total(self, names: tuple[str, ...], share: float, busy: float = 0.0) -> float:
+        """The sum of these effects on a transfer of whose promise `share` is throughput's, at a
+        backend that is so `busy`."""
         sums = self._sums.get(names)
         if sums is None:
             sums = self._sum(names)
-        return (1.0 - share) * sums[0] + share * sums[1]
+        latency, throughput = sums
+        if busy and (effect := self._effects.get(BUSY)) is not None:
+            latency += busy * effect.latency
+            throughput += busy * effect.throughput
+        return (1.0 - share) * latency + share * throughput
 
     def variance(self, names: Iterable[str], share: float, *, now: float) -> float:
         """How uncertain that sum is, growing with the time since the last outcome.
@@ -144,7 +157,7 @@ class Effects:
         for name in names:
             effect = self._effects.get(name)
             if effect is None:
-                spread = SHARED_SPREAD if name else OWN_SPREAD
+                spread = SPREADS.get(name, SHARED_SPREAD)
                 variance += spread * spread * (rest * rest + share * share)
             else:
                 variance += effect.variance(name, rest, share, fade)
@@ -155,24 +168,34 @@ class Effects:
         count = self._count * self._fade(now)
         return count / (count + (NOISE / OWN_SPREAD) ** 2)
 
-    def note(self, names: tuple[str, ...], share: float, residual: float, *, at: float) -> None:
+    def note(
+        self, names: tuple[str, ...], share: float, residual: float, busy: float = 0.0, *, at: float
+    ) -> None:
         """Takes in one outcome that happened at this time; they may come in any order."""
         if not self._effects:
             self._origin = self._last_at = at
         self._advance(at)
         weight = self._weight(at)
-        surprise = weight * (residual - self.total(names, share))
-        rest = 1.0 - share
-        entries = weight * rest * rest, weight * rest * share, weight * share * share
+        surprise = weight * (residual - self.total(names, share, busy))
         self._count += weight
-        touched = [(name, effect) for name in names if (effect := self._admitted(name)) is not None]
-        for index, (name, effect) in enumerate(touched):
-            effect.latency_slack += rest * surprise
-            effect.throughput_slack += share * surprise
-            for other_name, other in touched[: index + 1]:
+        strengths = [(name, 1.0) for name in names]
+        if busy:
+            strengths.append((BUSY, busy))
+        touched = [
+            (name, effect, strength)
+            for name, strength in strengths
+            if (effect := self._admitted(name)) is not None
+        ]
+        rest = 1.0 - share
+        for index, (name, effect, strength) in enumerate(touched):
+            effect.latency_slack += strength * rest * surprise
+            effect.throughput_slack += strength * share * surprise
+            for other_name, other, other_strength in touched[: index + 1]:
+                both = weight * strength * other_strength
+                entries = both * rest * rest, both * rest * share, both * share * share
                 self._inform(name, effect, other_name, other, entries)
         young = self._count < YOUNG_OUTCOMES * self._weight(self._last_at)
-        self._settle(list(self._effects) if young else [name for name, _ in touched])
+        self._settle(list(self._effects) if young else [name for name, *_ in touched])
 
     def snapshot(self) -> dict[str, Any]:
         """The sums, and how far they are solved: for each effect its means and slacks, and the
@@ -243,7 +266,7 @@ class Effects:
     def _admitted(self, name: str) -> Effect | None:
         effect = self._effects.get(name)
         if effect is None and len(self._effects) < MAX_EFFECTS:
-            effect = self._effects[name] = Effect(SHARED_SPREAD if name else OWN_SPREAD)
+            effect = self._effects[name] = Effect(SPREADS.get(name, SHARED_SPREAD))
         return effect
 
     def _inform(

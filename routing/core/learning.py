@@ -98,16 +98,24 @@ class Learning:
         self._decisions += 1
 
     def estimate(
-        self, backend: Backend, context: Context, size_bytes: int, distance_km: float | None, *, now: float
+        self,
+        backend: Backend,
+        context: Context,
+        size_bytes: int,
+        distance_km: float | None,
+        inflight: int = 0,
+        *,
+        now: float,
     ) -> Estimate:
-        """What is believed about an operation of this size and context."""
+        """What is believed about an operation of this size and context, beside so many others
+        that are in flight."""
         prior_ms, share = promise(backend, size_bytes, distance_km)
         past = self._pasts.get(backend.id)
         if past is None:
             return Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate)
         # A hundred of these are made for one decision: what is not in a condition is not asked.
         _, usual, success_evidence, speed_evidence = past.standing(backend, now)
-        correction = past.effects.total(context, share)
+        correction = past.effects.total(context, share, math.log1p(inflight) if inflight else 0.0)
         speed, reach = past.speed, past.reach(backend)
         if speed.probability:
             correction += speed.held(now, self._unheard(past)) * speed.mean
@@ -149,6 +157,7 @@ class Learning:
         context: Context,
         size_bytes: int,
         distance_km: float | None,
+        inflight: int = 0,
         *,
         now: float,
         random: Random,
@@ -158,7 +167,7 @@ class Learning:
         past = self._pasts.get(backend.id) or Past(now)
         unheard = self._unheard(past)
         prior_ms, share = promise(backend, size_bytes, distance_km)
-        correction = past.effects.total(context, share)
+        correction = past.effects.total(context, share, math.log1p(inflight))
         variance = past.effects.variance(context, share, now=now)
         if _holds(past.speed.held(now, unheard), random):
             correction += past.speed.mean
@@ -185,16 +194,17 @@ class Learning:
         duration_ms: int | None,
         size_bytes: int,
         distance_km: float | None,
+        inflight: int = 0,
         at: float,
     ) -> None:
         """Learns from one outcome. Failures, and outcomes without a duration, say nothing
-        about speed."""
+        about speed. `inflight` is what was under way when it began."""
         transfer = None
         if success and duration_ms is not None:
             promised_ms, share = promise(backend, size_bytes or ASSUMED_SIZE_BYTES, distance_km)
             residual = math.log(duration_ms / promised_ms)
             residual = max(-LARGEST_RESIDUAL, min(LARGEST_RESIDUAL, residual))
-            transfer = Transfer(at, residual, share, context)
+            transfer = Transfer(at, residual, share, context, math.log1p(inflight))
         past = self._pasts.get(backend.id)
         if past is None:
             past = self._pasts[backend.id] = Past(at, self._decisions)

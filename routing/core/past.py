@@ -36,12 +36,13 @@ Context = tuple[str, ...]
 
 class Transfer(NamedTuple):
     """What a successful transfer leaves; `share` is the throughput's of what was promised,
-    `unheard` the decisions since the backend's outcome before."""
+    `busy` how busy the backend was, `unheard` the decisions since its outcome before."""
 
     at: float
     residual: float
     share: float
     context: Context
+    busy: float = 0.0
     unheard: float = 0.0
 
 
@@ -114,7 +115,7 @@ class Past:
         if not success:
             self._note_failure(at)
         if transfer is not None:
-            self.effects.note(transfer.context, transfer.share, transfer.residual, at=at)
+            self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
             insort(self.transfers, transfer, key=_time)
             del self.transfers[:-LATEST]
             self._speed = None
@@ -130,7 +131,8 @@ class Past:
             "effects": self.effects.snapshot(),
             "latest": [[*one] for one in self.latest],
             "transfers": [
-                [one.at, one.residual, one.share, [*one.context], one.unheard] for one in self.transfers
+                [one.at, one.residual, one.share, [*one.context], one.busy, one.unheard]
+                for one in self.transfers
             ],
         }
 
@@ -144,8 +146,8 @@ class Past:
         self.effects.merge(snapshot["effects"])
         latest = [(at, success, unheard) for at, success, unheard in snapshot["latest"]]
         transfers = [
-            Transfer(at, residual, share, tuple(names), unheard)
-            for at, residual, share, names, unheard in snapshot["transfers"]
+            Transfer(at, residual, share, tuple(names), busy, unheard)
+            for at, residual, share, names, busy, unheard in snapshot["transfers"]
         ]
         # Without any of our own, theirs stay in the order in which they came.
         self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
@@ -161,7 +163,10 @@ class Past:
             self._speed = speed_change(
                 [one.at for one in self.transfers],
                 [one.unheard for one in self.transfers],
-                [one.residual - self.effects.total(one.context, one.share) for one in self.transfers],
+                [
+                    one.residual - self.effects.total(one.context, one.share, one.busy)
+                    for one in self.transfers
+                ],
             )
         return self._speed
 
