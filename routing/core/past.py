@@ -36,13 +36,24 @@ Context = tuple[str, ...]
 
 class Transfer(NamedTuple):
     """What a successful transfer leaves; `share` is the throughput's of what was promised,
-    `unheard` the decisions since the backend's outcome before."""
+    `busy` how busy the backend was, `unheard` the decisions since its outcome before."""
 
     at: float
     residual: float
     share: float
     context: Context
+    busy: float = 0.0
     unheard: float = 0.0
+
+
+class Standing(NamedTuple):
+    """What the record says in one minute: the usual probability of success, and the shares
+    of outcomes in it and in the belief about speed."""
+
+    minute: float
+    usual: float
+    success_evidence: float
+    speed_evidence: float
 
 
 class Past:
@@ -57,6 +68,7 @@ class Past:
     __slots__ = (
         "_reach",
         "_speed",
+        "_standing",
         "at",
         "count",
         "effects",
@@ -85,6 +97,7 @@ class Past:
         # Found out when they are asked for; None when something has come since.
         self._speed: Change | None = UNCHANGED
         self._reach: Change | None = UNCHANGED
+        self._standing: Standing | None = None
 
     def note(
         self, backend: Backend, success: bool, transfer: Transfer | None, *, at: float, decisions: int
@@ -98,11 +111,11 @@ class Past:
         self._reach = None
         odd = self._excused(backend)
         self._add(1.0, float(success), odd, odd * success, at)
-        self._reach = None
+        self._reach = self._standing = None
         if not success:
             self._note_failure(at)
         if transfer is not None:
-            self.effects.note(transfer.context, transfer.share, transfer.residual, at=at)
+            self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
             insort(self.transfers, transfer, key=_time)
             del self.transfers[:-LATEST]
             self._speed = None
@@ -118,7 +131,8 @@ class Past:
             "effects": self.effects.snapshot(),
             "latest": [[*one] for one in self.latest],
             "transfers": [
-                [one.at, one.residual, one.share, [*one.context], one.unheard] for one in self.transfers
+                [one.at, one.residual, one.share, [*one.context], one.busy, one.unheard]
+                for one in self.transfers
             ],
         }
 
@@ -132,12 +146,13 @@ class Past:
         self.effects.merge(snapshot["effects"])
         latest = [(at, success, unheard) for at, success, unheard in snapshot["latest"]]
         transfers = [
-            Transfer(at, residual, share, tuple(names), unheard)
-            for at, residual, share, names, unheard in snapshot["transfers"]
+            Transfer(at, residual, share, tuple(names), busy, unheard)
+            for at, residual, share, names, busy, unheard in snapshot["transfers"]
         ]
         # Without any of our own, theirs stay in the order in which they came.
         self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
         self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
+        self._standing = None
         self._reach = None if self.latest else UNCHANGED
         self._speed = None if self.transfers else UNCHANGED
 
@@ -148,7 +163,10 @@ class Past:
             self._speed = speed_change(
                 [one.at for one in self.transfers],
                 [one.unheard for one in self.transfers],
-                [one.residual - self.effects.total(one.context, one.share) for one in self.transfers],
+                [
+                    one.residual - self.effects.total(one.context, one.share, one.busy)
+                    for one in self.transfers
+                ],
             )
         return self._speed
 
@@ -177,16 +195,20 @@ class Past:
         good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
         return good / (PRIOR_OUTCOMES + self.count * fade)
 
-    def success(self, backend: Backend, now: float, unheard: float) -> float:
-        """The probability of success, whatever holds now."""
-        usual = self.usual(backend, now)
-        reach = self.reach(backend)
-        return usual + reach.held(now, unheard) * (reach.mean - usual)
-
-    def success_evidence(self, now: float) -> float:
-        """The outcomes' share in the record."""
-        count = self.count * _fade(now - self.at)
-        return count / (PRIOR_OUTCOMES + count)
+    def standing(self, backend: Backend, now: float) -> Standing:
+        """What the record says; it fades by the minute, so that decisions in between need
+        not reckon it again."""
+        minute = now // 60.0
+        if self._standing is None or self._standing.minute != minute:
+            then = 60.0 * minute
+            count = self.count * _fade(then - self.at)
+            self._standing = Standing(
+                minute,
+                self.usual(backend, then),
+                count / (PRIOR_OUTCOMES + count),
+                self.effects.evidence(then),
+            )
+        return self._standing
 
     def _add(self, count: float, successes: float, odd_count: float, odd_successes: float, at: float) -> None:
         """Adds sums whose time base is `at`; the later of the two bases is kept."""

@@ -40,6 +40,7 @@ class Pending:
 
     `inflight_until` None means that the operation has ended, or must have. `reported`
     are the backends whose outcome has come: the choice, and what the client tried next.
+    `beside` counts what was in flight on the backend already.
     """
 
     backend_id: str
@@ -52,6 +53,7 @@ class Pending:
     decided_at: float
     inflight_until: float | None
     reported: tuple[str, ...] = ()
+    beside: int = 0
 
 
 class Queues:
@@ -153,6 +155,7 @@ class Placement:
                 query.location,
                 now,
                 now + min(lasting_s, PENDING_S),
+                beside=self.inflight(backend_id),
             )
         )
         self.advance(now)
@@ -281,6 +284,7 @@ def _as_row(pending: Pending) -> list[Any]:
         pending.decided_at,
         pending.inflight_until,
         [*pending.reported],
+        pending.beside,
     ]
 
 
@@ -297,4 +301,5 @@ def _from_row(row: list[Any]) -> Pending:
         decided_at=rest[0],
         inflight_until=rest[1],
         reported=tuple(rest[2]),
+        beside=rest[3],
     )

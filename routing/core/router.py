@@ -273,13 +273,14 @@ class Router:
             backends = sorted(backends, key=lambda backend: backend.id)
         distances = self._registry.distances_km(query.location, backends)
         for backend, distance_km in zip(backends, distances, strict=True):
+            busy = inflight(backend.id)
             if every or (draws and not learning.outcomes(backend.id)):
                 estimate = learning.draw(
-                    backend, context, size_bytes, distance_km, now=now, random=self._random
+                    backend, context, size_bytes, distance_km, busy, now=now, random=self._random
                 )
             else:
-                estimate = learning.estimate(backend, context, size_bytes, distance_km, now=now)
-            candidates.append(Candidate(backend, estimate, inflight(backend.id), distance_km))
+                estimate = learning.estimate(backend, context, size_bytes, distance_km, busy, now=now)
+            candidates.append(Candidate(backend, estimate, busy, distance_km))
         return candidates
 
     def _note_decision(self, query: Query, backend_id: str, expected_ms: float, now: float) -> None:
@@ -314,6 +315,7 @@ class Router:
             duration_ms=outcome.duration_ms,
             size_bytes=size_bytes,
             distance_km=self._registry.distances_km(location, (backend,))[0],
+            inflight=pending.beside if pending and pending.backend_id == backend.id else 0,
             at=at,
         )
         self._suspensions.note_outcome(

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.core.effects import (
+    BUSY,
+    BUSY_SPREAD,
     HALF_LIFE_S,
     MAX_EFFECTS,
+    MAX_SUMS,
     NOISE,
     OWN,
     OWN_SPREAD,
@@ -166,6 +169,34 @@ def test_a_snapshot_brings_back_the_same(outcomes: Rows) -> None:
 def test_outcomes_may_come_in_any_order(outcomes: Rows, dice: Random) -> None:
     shuffled = dice.sample(outcomes, len(outcomes))
     assert totals(told(shuffled)) == pytest.approx(totals(told(outcomes)), abs=NOISE / 2.0)
+
+
+def test_what_is_in_flight_has_an_effect_of_its_own() -> None:
+    effects = Effects()
+    assert effects.total((OWN,), 0.5, 2.0) == 0.0
+    dice = Random(0)
+    for second in range(200):
+        share, busy = dice.random(), dice.choice([0.0, 1.0, 2.0, 3.0])
+        effects.note((OWN,), share, 0.5 + 0.8 * busy + dice.gauss(0.0, 0.3), busy, at=float(second))
+    assert effects.total((OWN,), 0.5) == pytest.approx(0.5, abs=0.1)
+    assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(2.9, abs=0.15)
+    assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(copied(effects).total((OWN,), 0.5, 3.0))
+    assert effects.variance((OWN, BUSY), 1.0, now=0.0) < BUSY_SPREAD**2
+
+
+def test_more_contexts_than_are_kept_change_no_belief() -> None:
+    effects = told([((OWN, f"cell:{number}"), 0.5, float(number % 3), 0.0) for number in range(40)])
+    asked = [(OWN, f"cell:{number % 40}", f"type:{number}") for number in range(3 * MAX_SUMS)]
+    assert [effects.total(names, 0.5) for names in asked] == [
+        effects.total(names[:2], 0.5) for names in asked
+    ]
+
+
+def test_a_belief_that_was_asked_for_changes_with_the_next_outcome() -> None:
+    effects = told([((OWN,), 0.5, 1.0, 0.0)])
+    before = effects.total((OWN,), 0.5)
+    effects.note((OWN,), 0.5, 1.0, at=1.0)
+    assert effects.total((OWN,), 0.5) > before
 
 
 def test_old_outcomes_weigh_less() -> None:

@@ -177,6 +177,21 @@ def test_a_slow_spell_that_is_not_heard_of_is_believed_ever_less() -> None:
     assert hours[-1] < 350.0
 
 
+def test_a_backend_that_slows_under_load_is_expected_to() -> None:
+    lesson = Lesson()
+    for number in range(60):
+        lesson.note(duration_ms=200 * (1 + number % 4), inflight=number % 4)
+    idle, busy = (
+        lesson.learning.estimate(BACKEND, HERE, 1_000_000, None, inflight, now=lesson.now).expected_ms
+        for inflight in (0, 7)
+    )
+    assert idle == pytest.approx(200.0, rel=0.1)
+    assert busy == pytest.approx(1600.0, rel=0.25)
+    dice = Random(0)
+    drawn = lesson.learning.draw(BACKEND, HERE, 1_000_000, None, 7, now=lesson.now, random=dice)
+    assert drawn.expected_ms > 1000.0
+
+
 # --- success ---
 
 
