@@ -105,7 +105,7 @@ def live(world: World, count: int, *, strategy: str, servers: int = 1, step_s: f
         truth = world.truth(number, query)
         worth = utilities(query, truth)
         speaking = routers[number % len(routers)]
-        asked = Query(**{**{name: getattr(query, name) for name in query.__slots__}, "strategy": strategy})
+        asked = query._replace(strategy=strategy)
         name = speaking.select(asked, now=now).chosen.backend_id
         if number >= count // 2:
             lost += max(worth.values()) - worth[name]
