@@ -10,7 +10,7 @@ from grpclib.const import Status
 from h2.errors import ErrorCodes
 from http2_peer import Peer, message, raw
 from http2_server import abused, serving
-from hyperframe.frame import DataFrame, GoAwayFrame, SettingsFrame
+from hyperframe.frame import DataFrame, SettingsFrame
 
 from routing.http2 import Http2Limits
 from routing.http2.commons import Commons
@@ -140,12 +140,15 @@ async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
 
 
 async def test_who_leaves_before_being_refused_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(linger_seconds=0.01) as server:
+    async with serving() as server:
         peer = await server.peer()
-        # A request without a message, and a wrong frame in the same bytes.
-        peer.write(peer.headers(end=True), raw(PING, b"of a wrong length"))
-        await peer.until(GoAwayFrame)
-        await server.until(lambda: not server.streams)
+        peer.write(peer.headers())
+        await server.until(lambda: server.calls.open == 1)
+        connection = await server.connection_where(lambda one: bool(one.handler.tasks))
+        (stream,) = connection.handler.tasks
+        stream.__ended__()  # without a message, which is refused in the next turn of the loop
+        connection.abort()
+        await server.until(lambda: not server.calls.open)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
