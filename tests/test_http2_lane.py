@@ -3,7 +3,8 @@
 import asyncio
 import struct
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import count, pairwise
 from typing import Any
 
 import grpc
@@ -60,6 +61,12 @@ class Wire(asyncio.Transport):
     def write_eof(self) -> None:
         self.ended = True
 
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
     def abort(self) -> None:
         self.ended = True
 
@@ -76,12 +83,12 @@ class Wire(asyncio.Transport):
 class Case:
     """One connection to a server in memory, with the short way or without it."""
 
-    def __init__(self, fast: bool, **limits: Any) -> None:
+    def __init__(self, fast: bool, clock: Callable[[], float] | None = None, **limits: Any) -> None:
         self.service = Service()
         self.calls = Calls(Raw())
         servable = self.calls.wrap(self.service, prompt=("Echo", "Many"))
         self.listener = Listener([servable], Raw(), Http2Limits(fast=fast, **limits), clock=Clock())
-        self.protocol = Protocol(self.listener, Clock())
+        self.protocol = Protocol(self.listener, clock or Clock())
         self.wire = Wire()
         self.protocol.connection_made(self.wire)
 
@@ -308,6 +315,19 @@ async def test_calls_in_one_read_are_answered_in_one_write(cut: int) -> None:
     await case.settle()
     assert len(case.answers()) == 1 + 23
     assert case.calls.counts == Counter({("/test.Test/Echo", "OK"): 23})
+
+
+async def test_calls_that_take_long_leave_the_others_of_a_read_for_later_turns() -> None:
+    """On a clock that goes on by a second whenever it is looked at."""
+    client, seconds = Client(), count()
+    case = Case(fast=True, clock=lambda: float(next(seconds)), turn_seconds=3.5)
+    await case.feed(PREFACE + raw(SETTINGS) + client.call(message(b"1")), client.call(message(b"2")))
+    before = fast_calls(case)
+    case.protocol.data_received(b"".join(client.call(message(b"%d" % n)) for n in range(20)))
+    assert 0 < fast_calls(case) - before < 8
+    while sum(case.calls.counts.values()) < 22:
+        await case.settle()
+    assert case.calls.counts == Counter({("/test.Test/Echo", "OK"): 22})
 
 
 async def warm() -> tuple[Client, Case]:

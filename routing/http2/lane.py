@@ -57,8 +57,8 @@ class _Route(NamedTuple):
 
 
 class Lane:
-    """State: `room`, how many calls this read may still bring; `answered`, how many it has;
-    `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
+    """State: `room`, how many calls this read may still bring, and `_until` when; `answered`, how
+    many it has; `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
     read, and `_grown`, the frame that opened such a stream's window; the calls that known
     header blocks ask for, as long as the decoder's state is `_known_at`; the blocks of an
     answer, as long as the encoder's table is as `_encoded_at`; and `late`, an answer that had
@@ -66,9 +66,9 @@ class Lane:
     """
 
     __slots__ = (
-        "_begin_block", "_begun", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate", "_grown",
-        "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_when_answered",
-        "answered", "late", "room", "waiting",
+        "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate",
+        "_grown", "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_until",
+        "_when_answered", "answered", "late", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,7 @@ class Lane:
         peer: Peer,
         long_way: Callable[[bytes], None],
         when_answered: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         self._session = session
         self._link = link
@@ -91,6 +92,8 @@ class Lane:
         self._peer = peer
         self._long_way = long_way
         self._when_answered = when_answered
+        self._clock = clock
+        self._until = 0.0
         self._routes: dict[bytes, _Route | None] = {}
         self._begun: dict[int, _Route] = {}
         self._grown: dict[int, bytes] = {}
@@ -105,8 +108,9 @@ class Lane:
     def __repr__(self) -> str:
         return f"<Lane answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
 
-    def begin(self, room: int) -> None:
-        """A read begins, in which so many calls may."""
+    def begin(self, room: int, until: float) -> None:
+        """A read begins, in which so many calls may, for as long as that."""
+        self._until = until
         self.room = room - self.waiting if self._prompts else 0
         self.answered = 0
 
@@ -129,6 +133,8 @@ class Lane:
             ):
                 break
             at = end
+            if kind == DATA and self._clock() > self._until:
+                break
         self._hand_over()
         return at
 

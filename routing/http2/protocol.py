@@ -76,6 +76,7 @@ class Protocol(protocol.H2Protocol):
             self._peer,
             self._receive,
             self._answered,
+            self._clock,
         )
         self.handler.late = self._lane.late
         self.connection.flush()
@@ -86,7 +87,7 @@ class Protocol(protocol.H2Protocol):
         self._heard = True
         lane, at, budget = self._lane, 0, self.connection.budget
         enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
-        lane.begin(self._limits.max_streams - len(self.handler.tasks))
+        lane.begin(self._limits.max_streams - len(self.handler.tasks), until)
         while not self._over and (at := lane.take(data, at)) < len(data):
             end = lane.run(data, at, SLICE_BYTES)
             self._receive(data[at:end])
