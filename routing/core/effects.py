@@ -22,6 +22,7 @@ Old outcomes weigh less by weighing new ones more (forward decay: Cormode et al.
 are scaled down when that has grown large.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,8 +49,10 @@ this effect, regret where backends slow under load is three to four times as hig
 
 SPREADS = {OWN: OWN_SPREAD, BUSY: BUSY_SPREAD}
 
-MAX_EFFECTS = 64
-"""Effects kept for each backend. What comes later has no effect of its own."""
+MAX_EFFECTS = 48
+"""Effects kept for each backend. What comes later has no effect of its own. With traffic from
+everywhere of every type they take 140 KB a backend, 64 would take 215; clients in a dozen
+places with half a dozen types need 32."""
 
 REBASE_HALF_LIVES = 20
 """Sums are scaled down when the weights have doubled so many times: far from losing digits."""
@@ -72,8 +75,9 @@ solved for."""
 
 
 class Effect:
-    """One pair: its mean, its slack, and for each effect that it was met with (itself, too)
-    that effect and the three distinct entries of their information."""
+    """One pair: its mean, its slack, and for each effect that it was met with (itself, too) the
+    three distinct entries of their information, which both of them hold. These are most of
+    what is learned: an array of numbers takes half as much memory as a list of them."""
 
     __slots__ = (
         "latency",
@@ -88,21 +92,21 @@ class Effect:
         self.precision = (NOISE / spread) ** 2
         self.latency = self.throughput = 0.0
         self.latency_slack = self.throughput_slack = 0.0
-        self.met: dict[str, tuple[Effect, list[float]]] = {}
+        self.met: dict[str, array[float]] = {}
 
     def variance(self, name: str, rest: float, share: float, fade: float) -> float:
         """How uncertain it is at these shares, given the others; `fade` is what the sums weigh."""
-        _, (both_latency, mixed, both_throughput) = self.met[name]
+        both_latency, mixed, both_throughput = self.met[name]
         a, b, c = both_latency * fade + self.precision, mixed * fade, both_throughput * fade + self.precision
         return (
             NOISE * NOISE * (rest * rest * c - 2.0 * rest * share * b + share * share * a) / (a * c - b * b)
         )
 
-    def solve(self, name: str, weight: float) -> bool:
+    def solve(self, name: str, weight: float, others: Mapping[str, "Effect"]) -> bool:
         """Moves it to its best value given the others, and takes the step out of their slack;
         or does not, where that is too little to matter."""
         prior = self.precision * weight
-        _, (both_latency, mixed, both_throughput) = self.met[name]
+        both_latency, mixed, both_throughput = self.met[name]
         a, c = both_latency + prior, both_throughput + prior
         latency_pull = self.latency_slack - prior * self.latency
         throughput_pull = self.throughput_slack - prior * self.throughput
@@ -113,7 +117,8 @@ class Effect:
             return False
         self.latency += latency_step
         self.throughput += throughput_step
-        for other, (both_latency, mixed, both_throughput) in self.met.values():
+        for other_name, (both_latency, mixed, both_throughput) in self.met.items():
+            other = others[other_name]
             other.latency_slack -= both_latency * latency_step + mixed * throughput_step
             other.throughput_slack -= mixed * latency_step + both_throughput * throughput_step
         return True
@@ -213,7 +218,7 @@ class Effects:
             "information": [
                 [name, other, *entries]
                 for name, effect in self._effects.items()
-                for other, (_, entries) in effect.met.items()
+                for other, entries in effect.met.items()
                 if other <= name
             ],
         }
@@ -252,9 +257,11 @@ class Effects:
 
     def _settle(self, names: Sequence[str]) -> None:
         """Solves for these effects again and again, until a round moves none."""
-        weight = self._weight(self._last_at)
+        weight, effects = self._weight(self._last_at), self._effects
         self._sums.clear()
-        moved = (sum([self._effects[name].solve(name, weight) for name in names]) for _ in range(MOST_ROUNDS))
+        moved = (
+            sum([effects[name].solve(name, weight, effects) for name in names]) for _ in range(MOST_ROUNDS)
+        )
         all(moved)
 
     def _sum(self, names: tuple[str, ...]) -> tuple[float, float]:
@@ -274,11 +281,9 @@ class Effects:
     def _inform(
         self, name: str, effect: Effect, other_name: str, other: Effect, entries: Sequence[float]
     ) -> None:
-        met = effect.met.get(other_name)
-        if met is None:
-            met = effect.met[other_name] = (other, [0.0, 0.0, 0.0])
-            other.met[name] = (effect, met[1])
-        information = met[1]
+        information = effect.met.get(other_name)
+        if information is None:
+            information = effect.met[other_name] = other.met[name] = array("d", bytes(24))
         information[0] += entries[0]
         information[1] += entries[1]
         information[2] += entries[2]
@@ -303,9 +308,9 @@ class Effects:
         for name, effect in self._effects.items():
             effect.latency_slack *= factor
             effect.throughput_slack *= factor
-            for other_name, (_, information) in effect.met.items():
+            for other_name, information in effect.met.items():
                 if other_name <= name:
-                    information[:] = [entry * factor for entry in information]
+                    information[:] = array("d", [entry * factor for entry in information])
 
 
 def _move(effect: Effect, entries: Sequence[float], other: Effect, theirs: Sequence[float]) -> None:
