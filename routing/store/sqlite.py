@@ -26,7 +26,7 @@ from urllib.parse import quote
 from routing.core.events import Row
 from routing.errors import RoutingError
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x726F7574
 """"rout", by which we know our own files."""
 

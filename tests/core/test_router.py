@@ -439,19 +439,23 @@ deliveries = st.lists(
 def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_in_time(
     events: list[tuple[str, bool, str, int, str, int]], dice: Random
 ) -> None:
-    """And those that never come teach nothing, and are in flight no more."""
+    """And those that never come teach nothing, and are in flight no more.
+
+    What was in flight beside a decision is what had been told by then: so all are decided first.
+    """
     in_time, otherwise = Clock(router(BACKENDS)), Clock(router(BACKENDS))
-    told: list[Outcome] = []
-    for step, (backend_id, success, content_type, duration_ms, fate, _) in enumerate(events):
+    for step, (backend_id, _, content_type, _, _, _) in enumerate(events):
         query = Query(available_backends=(backend_id,), content_type=content_type, request_id=f"r{step}")
-        at = NOON + 10.0 * step
         for clock in (in_time, otherwise):
-            clock.router.select(query, now=at)
+            clock.router.select(query, now=NOON + step)
+    told: list[Outcome] = []
+    for step, (backend_id, success, _, duration_ms, fate, _) in enumerate(events):
         if fate == "told":
             # No two at one time: of those the one told later counts as the later.
+            at = NOON + 60.0 + 10.0 * step
             outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=f"r{step}")
-            told.append(replace(outcome, happened_at=at + 5.0))
-            in_time.router.record(told[-1], now=at + 5.0)
+            told.append(replace(outcome, happened_at=at))
+            in_time.router.record(told[-1], now=at)
     often = [outcome for outcome in told for _ in range(events[int(outcome.request_id[1:])][-1])]
     dice.shuffle(often)
     for clock in (in_time, otherwise):
