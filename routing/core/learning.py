@@ -115,13 +115,12 @@ class Learning:
         if past is None:
             return Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate)
         # A hundred of these are made for one decision: what is not in a condition is not asked.
-        _, usual, success_evidence, speed_evidence = past.standing(backend, now)
+        _, usual, success_evidence, speed_evidence, speed, reach = past.standing(backend, now)
         correction = past.effects.total(context, share, math.log1p(inflight) if inflight else 0.0)
-        speed, reach = past.speed, past.reach(backend)
         if speed.probability:
-            correction += speed.held(now, self._unheard(past)) * speed.mean
+            correction += speed.held(now, self._decisions - past.heard_at) * speed.mean
         if reach.probability:
-            usual += reach.held(now, self._unheard(past)) * (reach.mean - usual)
+            usual += reach.held(now, self._decisions - past.heard_at) * (reach.mean - usual)
         return Estimate(
             prior_ms * math.exp(correction),
             usual,

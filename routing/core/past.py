@@ -49,13 +49,15 @@ class Transfer(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What the record says in one minute: the usual probability of success, and the shares
-    of outcomes in it and in the belief about speed."""
+    """What is to be known for a decision in one minute: the usual probability of success by the
+    record, the shares of outcomes in it and in the belief about speed, and the conditions."""
 
     minute: float
     usual: float
     success_evidence: float
     speed_evidence: float
+    speed: Change
+    reach: Change
 
 
 class Past:
@@ -198,8 +200,8 @@ class Past:
         return good / (PRIOR_OUTCOMES + self.count * fade)
 
     def standing(self, backend: Backend, now: float) -> Standing:
-        """What the record says; it fades by the minute, so that decisions in between need
-        not reckon it again."""
+        """What all decisions of this minute go by; the record fades by the minute, so that
+        they need not reckon it again."""
         minute = now // 60.0
         if self._standing is None or self._standing.minute != minute:
             then = 60.0 * minute
@@ -209,6 +211,8 @@ class Past:
                 self.usual(backend, then),
                 count / (PRIOR_OUTCOMES + count),
                 self.effects.evidence(then),
+                self.speed,
+                self.reach(backend),
             )
         return self._standing
 
