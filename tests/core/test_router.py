@@ -468,8 +468,9 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
         assert otherwise.router.state(name) is in_time.router.state(name)
         fields = {"available_backends": (name,), "request_id": "probe"}
         one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
-        # What is learned of speed is solved for step by step, to a tenth of a percent.
-        assert tuple(one.estimate) == pytest.approx(tuple(other.estimate), rel=0.02)
+        # Speed is solved for step by step, and how far a failure is put down to a condition
+        # depends on what was known then: transfers of one kind differ by four times as much.
+        assert tuple(one.estimate) == pytest.approx(tuple(other.estimate), rel=0.1)
         assert one.factor_scores[-1] == other.factor_scores[-1]
 
 
