@@ -79,13 +79,13 @@ class Http2Limits:
     they take to send. Real requests are larger, or end with the frame."""
 
     max_held_bytes: int = setting(
-        12 << 20, whole(0, 1 << 40), "bytes of unfinished requests on one connection"
+        8 << 20, whole(0, 1 << 40), "bytes of unfinished requests on one connection"
     )
-    """Request bytes of one connection that wait for the rest of their message: three of the
+    """Request bytes of one connection that wait for the rest of their message: two of the
     largest requests at once. More streams with parts of large messages are not a client
     that wants answers. What fits in a frame is not refused, so 16 MiB is the most."""
 
-    max_held_in_all_bytes: int = setting(12 << 20, whole(0, 1 << 40), "the same of all connections")
+    max_held_in_all_bytes: int = setting(8 << 20, whole(0, 1 << 40), "the same of all connections")
     """The same of all connections. Past it, whoever holds the oldest part of a request loses
     that request: a client that sends on is through long before it is the oldest."""
 

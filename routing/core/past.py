@@ -71,7 +71,6 @@ class Past:
 
     __slots__ = (
         "_reach",
-        "_speed",
         "_standing",
         "at",
         "count",
@@ -82,6 +81,7 @@ class Past:
         "odd_count",
         "odd_successes",
         "outcomes",
+        "speed",
         "successes",
         "transfers",
     )
@@ -98,8 +98,9 @@ class Past:
         self.effects = Effects()
         self.latest: list[tuple[float, float, float]] = []
         self.transfers: list[Transfer] = []
+        # Found out with each transfer, so that nobody who asks about a thousand backends waits for it.
+        self.speed = UNCHANGED
         # Found out when they are asked for; None when something has come since.
-        self._speed: Change | None = UNCHANGED
         self._reach: Change | None = UNCHANGED
         self._standing: Standing | None = None
 
@@ -122,7 +123,7 @@ class Past:
             self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
             insort(self.transfers, transfer, key=_time)
             del self.transfers[:-LATEST]
-            self._speed = None
+            self.speed = self._speed()
 
     def snapshot(self, decisions: int) -> dict[str, Any]:
         """The sums with their time bases, and the latest outcomes; `decisions` are the
@@ -158,21 +159,7 @@ class Past:
         self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
         self._standing = None
         self._reach = None if self.latest else UNCHANGED
-        self._speed = None if self.transfers else UNCHANGED
-
-    @property
-    def speed(self) -> Change:
-        """What the latest transfers show that the record does not explain."""
-        if self._speed is None:
-            self._speed = speed_change(
-                [one.at for one in self.transfers],
-                [one.unheard for one in self.transfers],
-                [
-                    one.residual - self.effects.total(one.context, one.share, one.busy)
-                    for one in self.transfers
-                ],
-            )
-        return self._speed
+        self.speed = self._speed() if self.transfers else UNCHANGED
 
     def reach(self, backend: Backend) -> Change:
         """What the latest outcomes show that the record would not expect."""
@@ -215,6 +202,15 @@ class Past:
                 self.reach(backend),
             )
         return self._standing
+
+    def _speed(self) -> Change:
+        """What the latest transfers show that the record does not explain."""
+        total = self.effects.total
+        return speed_change(
+            [one.at for one in self.transfers],
+            [one.unheard for one in self.transfers],
+            [one.residual - total(one.context, one.share, one.busy) for one in self.transfers],
+        )
 
     def _add(self, count: float, successes: float, odd_count: float, odd_successes: float, at: float) -> None:
         """Adds sums whose time base is `at`; the later of the two bases is kept."""

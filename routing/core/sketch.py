@@ -159,12 +159,15 @@ class MovingSketch(Sketch):
     of sorting the bins each time.
     """
 
-    __slots__ = ("_places",)
+    __slots__ = ("_answers", "_answers_count", "_places")
 
     def __init__(self) -> None:
         super().__init__()
         # {rank's share: [bin, how many values lie in lower bins]}
         self._places: dict[float, list[int]] = {}
+        # The last answers, by the shares asked for, and how many values there were.
+        self._answers: dict[tuple[float, ...], list[float]] = {}
+        self._answers_count = -1
 
     def add_to(self, index: int, duration_ms: int) -> None:
         super().add_to(index, duration_ms)
@@ -175,13 +178,23 @@ class MovingSketch(Sketch):
     def merge(self, other: Sketch) -> None:
         super().merge(other)
         self._places.clear()
+        self._answers_count = -1
 
     def take(self, other: Sketch) -> None:
         super().take(other)
         self._places.clear()
+        self._answers_count = -1
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
         shares = tuple(shares)
+        if self._answers_count != self.count:
+            self._answers.clear()
+            self._answers_count = self.count
+        if shares not in self._answers:
+            self._answers[shares] = self._found(shares)
+        return self._answers[shares]
+
+    def _found(self, shares: tuple[float, ...]) -> list[float]:
         if any(share not in self._places for share in shares):
             self._find(shares)
         answers = []
