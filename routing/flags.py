@@ -167,13 +167,13 @@ def simulate(parser: ArgumentParser) -> None:
     _path(add("--config", metavar="FILE", help=told))
     told = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
     _path(add("--picture", metavar="FILE", help=told))
-    told = (
-        "play against this server, started with the file of --write-config; one scenario, strategy and seed"
-    )
-    add("--target", metavar="HOST:PORT", help=told)
     told = "write the config file of a server for --target, and play nothing"
     _path(add("--write-config", metavar="FILE", help=told))
     add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
+    told = (
+        "a server to play against, started with the file of --write-config; one scenario, strategy and seed"
+    )
+    _calling(parser.add_argument_group(told).add_argument)
     _json(parser)
 
 

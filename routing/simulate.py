@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from random import Random
 from statistics import fmean, stdev
 
+from routing.asking import credential, tls
 from routing.cells import MISSING, duration_text, share_text
 from routing.client.sync import RoutingClient
 from routing.config import load as load_config
@@ -61,7 +62,7 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
             for seed in seeds:
                 world = draw(one, seed=seed, requests=arguments.requests, profiles=backends, weights=weights)
                 for name in policies:
-                    play = _played(world, name, arguments.target, advance)
+                    play = _played(world, name, arguments, advance)
                     rows[name].append(measures(play))
                     if picture and seed == arguments.seed:
                         panels.append(panel(play, name, rows[name][-1].regret))
@@ -80,12 +81,17 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
     return FINE
 
 
-def _played(world: World, name: str, target: str | None, advance: Callable[[int], object]) -> Play:
+def _played(world: World, name: str, arguments: Namespace, advance: Callable[[int], object]) -> Play:
     play = Play(world)
-    if target is None:
+    if arguments.target is None:
         policy = make(name, play, Random(f"{world.key}/{name}"))
         return play.run(policy, progress=lambda _: advance(1))
-    with RoutingClient(target) as client:
+    with RoutingClient(
+        arguments.target,
+        tls=tls(arguments),
+        token=credential(arguments),
+        timeout_seconds=arguments.timeout,
+    ) as client:
         return play.run(Served(play, client, name), progress=lambda _: advance(1))
 
 

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from server_process import StartServer
 
+from routing.auth import new_token
 from routing.cli import main
 from routing.simulation import scenario
 
@@ -157,6 +158,23 @@ def test_a_served_strategy_decides_as_in_process(
     assert json.loads(over_grpc) == json.loads(said(capsys, *asked))
     again = said(capsys, *asked, "--target", server.address, code=1)
     assert again == "routing: the server has decided before, and what it learned would count; start it anew\n"
+
+
+def test_a_server_that_asks_who_calls_is_shown_a_token(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    start_server: StartServer,
+) -> None:
+    config, rules = tmp_path / "world.toml", tmp_path / "auth.toml"
+    said(capsys, "outage", "--write-config", str(config), *FEW)
+    token, row = new_token("simulator", "admin")
+    rules.write_text(row)
+    server = start_server("--config", str(config), "--auth-file", str(rules))
+    asked = ("outage", "--strategy", "hybrid", "--target", server.address, *FEW)
+    assert "UNAUTHENTICATED" in said(capsys, *asked, code=1)
+    monkeypatch.setenv("ROUTING_TOKEN", token)
+    assert "hybrid" in said(capsys, *asked)
 
 
 def test_a_server_with_other_backends_is_refused(
