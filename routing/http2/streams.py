@@ -80,9 +80,13 @@ class Buffer:
     def unacked_size(self) -> int:
         """What is still to be acknowledged; the stream is released, and its bytes dropped."""
         unacked, self._unacked = self._unacked, 0
+        self.drop()
+        return unacked
+
+    def drop(self) -> None:
+        """Lets go of the bytes at once; what is to be acknowledged stays for the release."""
         self._hold(-len(self._data))
         self._data.clear()
-        return unacked
 
     async def _wait(self, size: int) -> None:
         self._ack(self._unacked)
@@ -135,7 +139,12 @@ class CallStream(protocol.Stream):
         self.connection.commons.hold(self, size_bytes)
 
     def give_up(self) -> None:
-        """Ends a call whose request does not come to its end, while others need the room."""
+        """Ends a call whose request does not come to its end, while others need the room.
+
+        Its bytes go now: the stream is released in a later turn of the loop, and until then
+        as much again may come.
+        """
+        self._held.drop()
         if self.closable:
             self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
         self.__terminated__("too much of unfinished requests")

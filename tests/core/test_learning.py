@@ -337,6 +337,19 @@ def test_some_draws_doubt_that_a_condition_still_holds() -> None:
     assert 5 <= sum(rate > 0.8 for rate in good) <= 60
 
 
+def test_one_odd_transfer_convinces_no_draw_for_good_and_three_do() -> None:
+    """The profile promises 200 ms, and the first transfer takes ten times as long."""
+
+    def hopeful(transfers: int) -> int:
+        lesson = Lesson()
+        for _ in range(transfers):
+            lesson.note(duration_ms=2_000)
+        return sum(ms < 300.0 for ms, _ in lesson.draws(1_000))
+
+    assert hopeful(1) > 100
+    assert hopeful(3) < 10
+
+
 def test_draws_stay_inside_what_a_probability_may_be() -> None:
     lesson = Lesson(Backend("a", success_rate=1.0))
     for number in range(3):
