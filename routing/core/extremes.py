@@ -9,7 +9,7 @@ from array import array
 
 FIVES_PER_HOUR = 12
 
-_Row = tuple[array[int], array[int]]
+_Row = tuple["array[int]", "array[int]"]
 """By number of the backend: the least and the most, 0 where there was no duration."""
 
 

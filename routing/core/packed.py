@@ -156,7 +156,7 @@ def _planes(column: list[int], width: int) -> bytes:
     return b"".join(data[place::8] for place in _PLACES[:width])
 
 
-def _columns(data: bytes) -> list[array[int]]:
+def _columns(data: bytes) -> "list[array[int]]":
     shapes = array("I", data[: array("I").itemsize * 2 * _COLUMNS])
     start = len(shapes) * shapes.itemsize
     columns = []
