@@ -8,7 +8,7 @@ from makers import NOON, Clock, router
 
 from routing.core.learned import learned
 from routing.core.model import Backend, SystemStatus
-from routing.core.report import SECTIONS, Metrics, SystemFacts, insights, metrics, status
+from routing.core.report import SECTIONS, Metrics, SystemFacts, gathering, insights, metrics, status
 
 FACTS = SystemFacts(uptime_seconds=1000.0, active_streams=3, version="1.2.3")
 
@@ -39,6 +39,18 @@ def asked(clock: Clock, *names: str, backends: bool = False, types: bool = False
 
 
 # --- GetInsights ---
+
+
+@pytest.mark.parametrize("hours", [0, 3, 168])
+@pytest.mark.parametrize("content_type", ["", "image/png"])
+def test_what_is_gathered_in_steps_is_what_is_answered_at_once(hours: int, content_type: str) -> None:
+    asked = {"hours": hours, "content_type": content_type, "now": NOON + 7200.0}
+    at_once, in_steps = day().router, day().router
+    for _ in gathering(in_steps, **asked):
+        pass
+    said = insights(in_steps, **asked)
+    assert said == insights(at_once, **asked)
+    assert said.backend_usage_stats["b"]["request_count"] == 1
 
 
 def test_insights_say_what_happened() -> None:
