@@ -134,7 +134,7 @@ class Access:
                 for one in self._files:
                     await one.look()
                 note_current(all(one.current for one in self._files))
-            except Exception:
+            except Exception:  # the top of a task that lives as long as the server: it must go on
                 log.exception("looking after files failed")
             await sleep(self._server.reload_seconds)
 

@@ -184,7 +184,7 @@ class Calls:
             # hear what we say, and it is no fault of ours.
             status = Status.CANCELLED
             exchange.abandon()
-        except Exception as error:
+        except Exception as error:  # the one place where any error becomes a status; ours are logged
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
@@ -227,7 +227,7 @@ class Calls:
                 raise too_large(len(data), self._max_message_bytes)
             response = await method.function(self._codec.decode(data, method.request_type))
             return Reply(framed(self._codec.encode(response, method.reply_type)))
-        except Exception as error:
+        except Exception as error:  # the one place where any error becomes a status; ours are logged
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)

@@ -155,5 +155,5 @@ class Listener:
                     log.info("connections are taken again connections=%d", len(self.connections))
                 for connection in list(self.connections):
                     connection.check(now)
-            except Exception:
+            except Exception:  # the top of a task that lives as long as the server: it must go on
                 log.exception("checking connections failed")

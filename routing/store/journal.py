@@ -166,7 +166,7 @@ class Journal:
                 await self._commit()
             except StoreError as error:
                 self._fail(error.message)
-            except Exception:
+            except Exception:  # the top of a task that lives as long as the server: it must go on
                 log.exception("journal failed")
                 self._fail("a fault of the server's own")
 
