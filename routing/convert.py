@@ -229,8 +229,8 @@ def _explained(candidate: Ranked) -> dict[str, Any]:
         "success_probability": estimate.success_probability,
         "prior_ms": estimate.prior_ms,
         "prior_success": estimate.prior_success,
-        "speed_evidence": estimate.speed_evidence,
-        "success_evidence": estimate.success_evidence,
+        "speed_evidence": estimate.evidence.speed,
+        "success_evidence": estimate.evidence.success,
     }
 
 

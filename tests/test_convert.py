@@ -25,6 +25,7 @@ from routing.core.factors import FACTORS
 from routing.core.model import (
     Decision,
     Estimate,
+    Evidence,
     Location,
     Operation,
     Outcome,
@@ -236,7 +237,7 @@ def test_requests_for_the_same_updates_are_equal() -> None:
 # --- Nouns to messages ---
 
 SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-ESTIMATE = Estimate(200.0, 0.9, 150.0, 0.95, 0.25, 0.5)
+ESTIMATE = Estimate(200.0, 0.9, 150.0, 0.95, Evidence(0.25, 0.5))
 
 
 def decided(**changes: Any) -> Decision:

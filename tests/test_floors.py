@@ -21,6 +21,7 @@ PURE = frozenset(
         "collections",
         "dataclasses",
         "enum",
+        "functools",
         "heapq",
         "itertools",
         "json",

@@ -12,6 +12,7 @@ is then better explained by bad luck, and three by a change.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LATEST = 8
 """Outcomes kept. A change is clear after two or three; with 12 the choices are as good
@@ -71,12 +72,24 @@ class Change:
     def held(self, now: float, unheard: float) -> float:
         """How probable it is that it holds now: without news it is ever less, with time and with
         decisions since then."""
+        return self.probability * _lasts(now - self.at, unheard)
+
+    def fading(self, then: float, now: float) -> "Fading | None":
+        """The same for many decisions, from `then` on, which is no later than now; None where no
+        condition holds."""
         if not self.probability:
-            return 0.0
-        age_s = now - self.at if now > self.at else 0.0
-        # As in `_lasts`: a hundred of these for one decision are worth a call each.
-        halvings = age_s / CONDITION_HALF_LIFE_S + unheard / CONDITION_HALF_LIFE_DECISIONS
-        return self.probability * float(2.0**-halvings)
+            return None
+        age_s = then - min(self.at, now)
+        return Fading(age_s / CONDITION_HALF_LIFE_S - math.log2(self.probability), self.mean)
+
+
+class Fading(NamedTuple):
+    """A condition's level, and how often the probability that it holds has halved since it was
+    1: held = 2^-(halvings + seconds since / CONDITION_HALF_LIFE_S + unheard /
+    CONDITION_HALF_LIFE_DECISIONS)."""
+
+    halvings: float
+    level: float
 
 
 UNCHANGED = Change()

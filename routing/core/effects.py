@@ -57,10 +57,6 @@ places with half a dozen types need 32."""
 REBASE_HALF_LIVES = 20
 """Sums are scaled down when the weights have doubled so many times: far from losing digits."""
 
-MAX_SUMS = 64
-"""Sums of effects kept between two outcomes, one for each place and type asked about: with
-100 backends most decisions find them, and no list of types makes them many."""
-
 LEAST_STEP = 0.003
 """A shorter step waits, and times are off by 0.3 % meanwhile, a hundredth of one transfer's
 noise. A third of it takes twice the rounds."""
@@ -127,13 +123,11 @@ class Effect:
 class Effects:
     """The effects of one backend, by name; OWN is the backend itself."""
 
-    __slots__ = ("_count", "_effects", "_last_at", "_origin", "_sums")
+    __slots__ = ("_count", "_effects", "_last_at", "_origin")
 
     def __init__(self) -> None:
         self._effects: dict[str, Effect] = {}
         self._count = 0.0
-        # Added up when asked for, and forgotten with every outcome.
-        self._sums: dict[tuple[str, ...], tuple[float, float]] = {}
         # Both are set by the first outcome.
         self._origin = 0.0
         self._last_at = 0.0
@@ -141,16 +135,26 @@ class Effects:
     def __repr__(self) -> str:
         return f"Effects({sorted(self._effects)})"
 
-    def total(self, names: tuple[str, ...], share: float, busy: float = 0.0) -> float:
+    def sums(self, names: Iterable[str]) -> tuple[float, float, tuple[float, float] | None]:
+        """What these effects are together, for latency and for throughput, and what being busy
+        adds to each; None where that is not known."""
+        latency = throughput = 0.0
+        find = self._effects.get
+        for name in names:
+            effect = find(name)
+            if effect is not None:
+                latency += effect.latency
+                throughput += effect.throughput
+        busy = find(BUSY)
+        return latency, throughput, None if busy is None else (busy.latency, busy.throughput)
+
+    def total(self, names: Iterable[str], share: float, busy: float = 0.0) -> float:
         """The sum of these effects on a transfer of whose promise `share` is throughput's, at a
         backend that is so `busy`."""
-        sums = self._sums.get(names)
-        if sums is None:
-            sums = self._sum(names)
-        latency, throughput = sums
-        if busy and (effect := self._effects.get(BUSY)) is not None:
-            latency += busy * effect.latency
-            throughput += busy * effect.throughput
+        latency, throughput, by_load = self.sums(names)
+        if busy and by_load is not None:
+            latency += busy * by_load[0]
+            throughput += busy * by_load[1]
         return (1.0 - share) * latency + share * throughput
 
     def variance(self, names: Iterable[str], share: float, *, now: float) -> float:
@@ -232,7 +236,6 @@ class Effects:
         fresh = not self._effects
         if fresh:
             self._origin, self._last_at = snapshot["origin"], snapshot["last_at"]
-            self._sums.clear()
         self._advance(snapshot["last_at"])
         factor = self._weight(snapshot["origin"])
         self._count += factor * snapshot["count"]
@@ -258,19 +261,10 @@ class Effects:
     def _settle(self, names: Sequence[str]) -> None:
         """Solves for these effects again and again, until a round moves none."""
         weight, effects = self._weight(self._last_at), self._effects
-        self._sums.clear()
         moved = (
             sum([effects[name].solve(name, weight, effects) for name in names]) for _ in range(MOST_ROUNDS)
         )
         all(moved)
-
-    def _sum(self, names: tuple[str, ...]) -> tuple[float, float]:
-        met = [effect for name in names if (effect := self._effects.get(name)) is not None]
-        if len(self._sums) >= MAX_SUMS:
-            self._sums.clear()
-        sums = sum([one.latency for one in met]), sum([one.throughput for one in met])
-        self._sums[names] = sums
-        return sums
 
     def _admitted(self, name: str) -> Effect | None:
         effect = self._effects.get(name)

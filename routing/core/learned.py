@@ -48,11 +48,11 @@ def _row(router: Router, backend: Backend, now: float) -> dict[str, Any]:
     rate, reach = estimate.success_probability, SURE_SPREADS * rate_spread
     failed_at = learning.last_failure_at(backend.id)
     return row | {
-        "speed_evidence": estimate.speed_evidence,
+        "speed_evidence": estimate.evidence.speed,
         "success_probability": rate,
         "success_low": max(0.0, rate - reach),
         "success_high": min(1.0, rate + reach),
         "prior_success": estimate.prior_success,
-        "success_evidence": estimate.success_evidence,
+        "success_evidence": estimate.evidence.success,
         "seconds_since_failure": None if failed_at is None else now - failed_at,
     }

@@ -8,18 +8,24 @@ speed. News grow old, so that a backend that was left is tried again.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from random import Random
 from typing import Any
 
-from routing.core.conditions import moments
+from routing.core.conditions import CONDITION_HALF_LIFE_DECISIONS, CONDITION_HALF_LIFE_S, moments
 from routing.core.effects import OWN
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location
-from routing.core.past import Context, Past, Transfer
+from routing.core.past import MINUTE_S, Context, Past, Transfer
 
-CELL_DEGREES = (30.0, 10.0)
-"""A part of the world (3,300 km) and a neighbourhood (1,100 km)."""
+CELL_DEGREES = 10.0
+PART_CELLS = 3
+"""A neighbourhood (1,100 km), and a part of the world (three times that)."""
+
+CONTEXTS_REMEMBERED = 4096
+"""Places and types whose names are not made up anew for each decision, about 2 MB at most: it
+takes as long as all that is looked up with them among three backends."""
 
 LARGEST_RESIDUAL = 3.0
 """A transfer counts as at most twenty times slower or faster than promised, so that one that
@@ -51,13 +57,23 @@ inside (0, 1); a draw from the beta distribution itself costs five times as much
 
 def context_of(location: Location | None, content_type: str) -> Context:
     """Cells of 30 and of 10 degrees, or the region's name; and the type."""
+    if location is None:
+        return _context(None, None, "", content_type)
+    latitude, longitude = location.latitude, location.longitude
+    if latitude is None or longitude is None:
+        return _context(None, None, location.region, content_type)
+    return _context(int(latitude // CELL_DEGREES), int(longitude // CELL_DEGREES), "", content_type)
+
+
+@lru_cache(CONTEXTS_REMEMBERED)
+def _context(north: int | None, east: int | None, region: str, content_type: str) -> Context:
     names = [OWN]
-    if location is not None and location.latitude is not None and location.longitude is not None:
-        for degrees in CELL_DEGREES:
-            north, east = int(location.latitude // degrees), int(location.longitude // degrees)
-            names.append(f"cell:{degrees}:{north}:{east}")
-    elif location is not None and location.region:
-        names.append(f"region:{location.region}")
+    if north is not None and east is not None:
+        part = PART_CELLS
+        names.append(f"cell:{part * CELL_DEGREES}:{north // part}:{east // part}")
+        names.append(f"cell:{CELL_DEGREES}:{north}:{east}")
+    elif region:
+        names.append(f"region:{region}")
     if content_type:
         names.append(f"type:{content_type}")
     return tuple(names)
@@ -118,25 +134,49 @@ class Learning:
     ) -> Estimate:
         """What is believed about an operation of this size and context, beside so many others
         that are in flight."""
-        prior_ms, share = promise(backend, size_bytes, distance_km)
-        past = self._pasts.get(backend.id)
-        if past is None:
-            return Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate)
-        # A hundred of these are made for one decision: what is not in a condition is not asked.
-        _, usual, success_evidence, speed_evidence, speed, reach = past.standing(backend, now)
-        correction = past.effects.total(context, share, math.log1p(inflight) if inflight else 0.0)
-        if speed.probability:
-            correction += speed.held(now, self._decisions - past.heard_at) * speed.mean
-        if reach.probability:
-            usual += reach.held(now, self._decisions - past.heard_at) * (reach.mean - usual)
-        return Estimate(
-            prior_ms * math.exp(correction),
-            usual,
-            prior_ms,
-            backend.success_rate,
-            speed_evidence,
-            success_evidence,
-        )
+        return self.estimates((backend,), context, size_bytes, (distance_km,), (inflight,), now=now)[0]
+
+    def estimates(
+        self,
+        backends: Sequence[Backend],
+        context: Context,
+        size_bytes: int,
+        distances_km: Sequence[float | None],
+        inflight: Sequence[int],
+        *,
+        now: float,
+    ) -> list[Estimate]:
+        """Likewise about several backends, each at its distance and with what is in flight on it."""
+        # A hundred for one decision: `promise` and `held` are written out, and no class is called.
+        find, made, minute = self._pasts.get, tuple.__new__, now // MINUTE_S
+        elapsed = (now - minute * MINUTE_S) / CONDITION_HALF_LIFE_S
+        estimates = []
+        for backend, distance_km, beside in zip(backends, distances_km, inflight, strict=True):
+            transfer_ms = size_bytes * 8e-3 / backend.throughput_mbps
+            prior_ms = backend.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
+            past = find(backend.id)
+            if past is None:
+                estimates.append(Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate))
+                continue
+            standing = past.known.get(context)
+            if standing is None or standing.minute != minute:
+                standing = past.standing(backend, context, now)
+            _, success, latency, throughput, busy, slowed, failing, evidence = standing
+            if beside and busy is not None:
+                strength = math.log1p(beside)
+                latency += strength * busy[0]
+                throughput += strength * busy[1]
+            share = transfer_ms / prior_ms
+            correction = (1.0 - share) * latency + share * throughput
+            if slowed is not None or failing is not None:
+                gone = elapsed + (self._decisions - past.heard_at) / CONDITION_HALF_LIFE_DECISIONS
+                if slowed is not None:
+                    correction += 2.0 ** -(slowed[0] + gone) * slowed[1]
+                if failing is not None:
+                    success += 2.0 ** -(failing[0] + gone) * (failing[1] - success)
+            expected_ms = prior_ms * math.exp(correction)
+            estimates.append(made(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
+        return estimates
 
     def uncertainty(
         self, backend: Backend, context: Context, size_bytes: int, distance_km: float | None, *, now: float
@@ -175,7 +215,7 @@ class Learning:
         past = self._pasts.get(backend.id) or Past(now)
         unheard = self._unheard(past)
         prior_ms, share = promise(backend, size_bytes, distance_km)
-        standing = past.standing(backend, now)
+        evidence = past.standing(backend, context, now).evidence
         if 0 < len(past.transfers) < CONVINCING and random.random() < UNCONVINCED:
             past = Past(now)
         correction = past.effects.total(context, share, math.log1p(inflight))
@@ -192,8 +232,7 @@ class Learning:
             min(max(random.gauss(rate[0], math.sqrt(rate[1])), LEAST_RATE), 1.0 - LEAST_RATE),
             prior_ms,
             backend.success_rate,
-            standing.speed_evidence,
-            standing.success_evidence,
+            evidence,
         )
 
     def note(

@@ -106,20 +106,25 @@ class Query(NamedTuple):
         return self.size_bytes or ASSUMED_SIZE_BYTES
 
 
+class Evidence(NamedTuple):
+    """How much of a belief came from outcomes, and not from the profile: shares in [0, 1)."""
+
+    speed: float = 0.0
+    success: float = 0.0
+
+
 class Estimate(NamedTuple):
     """What is believed about one operation on one backend.
 
     `expected_ms` > 0 and `success_probability` in (0, 1) are the belief;
-    `prior_ms` and `prior_success` are what the profile alone says. The two
-    evidence shares, in [0, 1), tell how much of the belief came from outcomes.
+    `prior_ms` and `prior_success` are what the profile alone says.
     """
 
     expected_ms: float
     success_probability: float
     prior_ms: float
     prior_success: float
-    speed_evidence: float = 0.0
-    success_evidence: float = 0.0
+    evidence: Evidence = Evidence()
 
 
 class Candidate(NamedTuple):

@@ -12,9 +12,11 @@ from bisect import insort
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from routing.core.conditions import LATEST, UNCHANGED, Change, speed_change, success_change
+from routing.core.conditions import LATEST, UNCHANGED, Change, Fading, speed_change, success_change
 from routing.core.effects import Effects
-from routing.core.model import Backend
+from routing.core.model import Backend, Evidence
+
+MINUTE_S = 60.0
 
 SUCCESS_HALF_LIFE_S = 86_400.0
 """A good record lasts; an outage is a condition."""
@@ -31,6 +33,10 @@ where others are nearly as good. Never all of it, or a profile that promises too
 hold for ever; and hardly any while the record has fewer outcomes than this to differ from.
 Mean regret is the same without, within 0.001; where another is nearly as good, the share that
 comes back within 900 decisions after an outage is three times as high with it."""
+
+MAX_KNOWN = 64
+"""Places and types for which it is kept how a backend stands, until its next outcome: with 100
+backends most decisions find it, and no list of types makes them many."""
 
 Context = tuple[str, ...]
 """The names of the effects on a transfer: the backend's own, its places', its type's."""
@@ -49,15 +55,18 @@ class Transfer(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What is to be known for a decision in one minute: the usual probability of success by the
-    record, the shares of outcomes in it and in the belief about speed, and the conditions."""
+    """What is to be known for the decisions of one minute in one context: the usual probability
+    of success by the record; the sums of the effects, and what being busy adds to them; how
+    far outcomes have a part in this; the conditions. What is not so is None, and costs nothing."""
 
     minute: float
     usual: float
-    success_evidence: float
-    speed_evidence: float
-    speed: Change
-    reach: Change
+    latency: float
+    throughput: float
+    busy: tuple[float, float] | None
+    slowed: Fading | None
+    failing: Fading | None
+    evidence: Evidence
 
 
 class Past:
@@ -66,16 +75,18 @@ class Past:
     `count` and `successes` fade, and are as they were at `at`; so are the parts of them
     that a condition explains, `odd_count` and `odd_successes`. `latest` are (time, success,
     decisions since the outcome before) and never more than LATEST, as are `transfers`, both
-    by time. `heard_at` counts the decisions of this server up to the last outcome.
+    by time. `heard_at` counts the decisions of this server up to the last outcome. `known` are
+    the standings that were asked for since, by context, at most MAX_KNOWN.
     """
 
     __slots__ = (
+        "_of_minute",
         "_reach",
-        "_standing",
         "at",
         "count",
         "effects",
         "heard_at",
+        "known",
         "last_failure_at",
         "latest",
         "odd_count",
@@ -102,7 +113,8 @@ class Past:
         self.speed = UNCHANGED
         # Found out when they are asked for; None when something has come since.
         self._reach: Change | None = UNCHANGED
-        self._standing: Standing | None = None
+        self._of_minute: Standing | None = None
+        self.known: dict[Context, Standing] = {}
 
     def note(
         self, backend: Backend, success: bool, transfer: Transfer | None, *, at: float, decisions: int
@@ -116,7 +128,8 @@ class Past:
         self._reach = None
         odd = self._excused(backend)
         self._add(1.0, float(success), odd, odd * success, at)
-        self._reach = self._standing = None
+        self._reach = self._of_minute = None
+        self.known.clear()
         if not success:
             self._note_failure(at)
         if transfer is not None:
@@ -157,7 +170,8 @@ class Past:
         # Without any of our own, theirs stay in the order in which they came.
         self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
         self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
-        self._standing = None
+        self._of_minute = None
+        self.known.clear()
         self._reach = None if self.latest else UNCHANGED
         self.speed = self._speed() if self.transfers else UNCHANGED
 
@@ -186,22 +200,35 @@ class Past:
         good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
         return good / (PRIOR_OUTCOMES + self.count * fade)
 
-    def standing(self, backend: Backend, now: float) -> Standing:
-        """What all decisions of this minute go by; the record fades by the minute, so that
-        they need not reckon it again."""
-        minute = now // 60.0
-        if self._standing is None or self._standing.minute != minute:
-            then = 60.0 * minute
-            count = self.count * _fade(then - self.at)
-            self._standing = Standing(
-                minute,
-                self.usual(backend, then),
-                count / (PRIOR_OUTCOMES + count),
-                self.effects.evidence(then),
-                self.speed,
-                self.reach(backend),
-            )
-        return self._standing
+    def standing(self, backend: Backend, context: Context, now: float) -> Standing:
+        """What all decisions of this minute and context go by; the record fades by the minute,
+        so that they need not reckon it again."""
+        minute = now // MINUTE_S
+        known = self.known.get(context)
+        if known is None or known.minute != minute:
+            if self._of_minute is None or self._of_minute.minute != minute:
+                self._of_minute = self._standing(backend, minute, now)
+            if len(self.known) >= MAX_KNOWN:
+                self.known.clear()
+            latency, throughput, busy = self.effects.sums(context)
+            known = self._of_minute._replace(latency=latency, throughput=throughput, busy=busy)
+            self.known[context] = known
+        return known
+
+    def _standing(self, backend: Backend, minute: float, now: float) -> Standing:
+        """All of it but the effects."""
+        then = MINUTE_S * minute
+        count = self.count * _fade(then - self.at)
+        return Standing(
+            minute,
+            self.usual(backend, then),
+            0.0,
+            0.0,
+            None,
+            self.speed.fading(then, now),
+            self.reach(backend).fading(then, now),
+            Evidence(self.effects.evidence(then), count / (PRIOR_OUTCOMES + count)),
+        )
 
     def _speed(self) -> Change:
         """What the latest transfers show that the record does not explain."""

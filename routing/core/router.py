@@ -267,20 +267,20 @@ class Router:
         size_bytes = query.assumed_bytes
         draws = STRATEGIES[query.strategy].draws
         every = draws and self._random.random() < DRAWN_SHARE
-        learning, inflight = self._learning, self._placement.inflight
-        candidates = []
         if draws:
             backends = sorted(backends, key=lambda backend: backend.id)
         distances = self._registry.distances_km(query.location, backends)
-        for backend, distance_km in zip(backends, distances, strict=True):
-            busy = inflight(backend.id)
-            if every or (draws and not learning.outcomes(backend.id)):
-                estimate = learning.draw(
-                    backend, context, size_bytes, distance_km, busy, now=now, random=self._random
-                )
-            else:
-                estimate = learning.estimate(backend, context, size_bytes, distance_km, busy, now=now)
-            candidates.append(Candidate(backend, estimate, busy, distance_km))
+        inflight = [self._placement.inflight(backend.id) for backend in backends]
+        learning = self._learning
+        estimates = learning.estimates(backends, context, size_bytes, distances, inflight, now=now)
+        candidates = list(map(Candidate, backends, estimates, inflight, distances))
+        if draws:
+            for index, (backend, _, busy, distance_km) in enumerate(candidates):
+                if every or not learning.outcomes(backend.id):
+                    drawn = learning.draw(
+                        backend, context, size_bytes, distance_km, busy, now=now, random=self._random
+                    )
+                    candidates[index] = candidates[index]._replace(estimate=drawn)
         return candidates
 
     def _note_decision(self, query: Query, backend_id: str, expected_ms: float, now: float) -> None:

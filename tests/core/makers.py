@@ -16,6 +16,11 @@ def estimate(expected_ms: float = 200.0, success_probability: float = 0.95) -> E
     return Estimate(expected_ms, success_probability, expected_ms, success_probability)
 
 
+def numbers(estimate: Estimate) -> tuple[float, ...]:
+    """All that is in it, in one row."""
+    return (*estimate[:4], *estimate.evidence)
+
+
 def candidate(
     backend: Backend | None = None,
     *,

@@ -10,7 +10,6 @@ from routing.core.effects import (
     BUSY_SPREAD,
     HALF_LIFE_S,
     MAX_EFFECTS,
-    MAX_SUMS,
     NOISE,
     OWN,
     OWN_SPREAD,
@@ -182,14 +181,6 @@ def test_what_is_in_flight_has_an_effect_of_its_own() -> None:
     assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(2.9, abs=0.15)
     assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(copied(effects).total((OWN,), 0.5, 3.0))
     assert effects.variance((OWN, BUSY), 1.0, now=0.0) < BUSY_SPREAD**2
-
-
-def test_more_contexts_than_are_kept_change_no_belief() -> None:
-    effects = told([((OWN, f"cell:{number}"), 0.5, float(number % 3), 0.0) for number in range(40)])
-    asked = [(OWN, f"cell:{number % 40}", f"type:{number}") for number in range(3 * MAX_SUMS)]
-    assert [effects.total(names, 0.5) for names in asked] == [
-        effects.total(names[:2], 0.5) for names in asked
-    ]
 
 
 def test_a_belief_that_was_asked_for_changes_with_the_next_outcome() -> None:

@@ -13,7 +13,7 @@ from routing.core.conditions import LATEST
 from routing.core.effects import OWN
 from routing.core.learning import LEAST_RATE, Learning, context_of, promise
 from routing.core.model import Backend, Location
-from routing.core.past import PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S
+from routing.core.past import MAX_KNOWN, MINUTE_S, PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S, Context, Past
 
 BACKEND = Backend("a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
 """10,000 bytes a millisecond."""
@@ -95,7 +95,7 @@ def test_without_outcomes_the_profile_speaks() -> None:
     estimate = Lesson().learning.estimate(BACKEND, HERE, 1_000_000, None, now=NOON)
     assert (estimate.expected_ms, estimate.prior_ms) == (200.0, 200.0)
     assert (estimate.success_probability, estimate.prior_success) == (0.9, 0.9)
-    assert (estimate.speed_evidence, estimate.success_evidence) == (0.0, 0.0)
+    assert estimate.evidence == (0.0, 0.0)
 
 
 def test_outcomes_correct_the_profile() -> None:
@@ -105,8 +105,8 @@ def test_outcomes_correct_the_profile() -> None:
     assert lesson.expected_ms() == pytest.approx(600.0, rel=0.02)
     estimate = lesson.learning.estimate(BACKEND, HERE, 1_000_000, None, now=lesson.now)
     assert estimate.prior_ms == 200.0
-    assert 0.9 < estimate.speed_evidence < 1.0
-    assert estimate.success_evidence == pytest.approx(30.0 / (30.0 + PRIOR_OUTCOMES), rel=0.02)
+    assert 0.9 < estimate.evidence.speed < 1.0
+    assert estimate.evidence.success == pytest.approx(30.0 / (30.0 + PRIOR_OUTCOMES), rel=0.02)
 
 
 def test_a_far_place_is_believed_like_the_backend_until_it_is_heard_of() -> None:
@@ -448,7 +448,7 @@ def beliefs(learning: Learning) -> list[tuple[float, ...]]:
     for backend in PROFILES.values():
         for context in (HERE, THERE):
             one = learning.estimate(backend, context, 50_000, None, now=NOON)
-            rows.append((one.expected_ms, one.success_probability, one.speed_evidence, one.success_evidence))
+            rows.append((one.expected_ms, one.success_probability, *one.evidence))
     return rows
 
 
@@ -490,6 +490,48 @@ def test_a_belief_is_a_time_and_a_probability(stream: Notes) -> None:
         assert 0.0 < success < 1.0
         assert 0.0 <= speed_evidence < 1.0
         assert 0.0 <= success_evidence < 1.0
+
+
+@given(notes, st.integers(0, 5), st.integers(0, 300), st.floats(0.0, 7200.0))
+def test_what_is_believed_of_several_is_what_the_parts_say_of_each(
+    stream: Notes, beside: int, decisions: int, later: float
+) -> None:
+    """The short way in `estimates` against the plain one: promise, effects, conditions."""
+    learning = taught(stream)
+    for _ in range(decisions):
+        learning.note_decision()
+    backends = tuple(PROFILES.values())
+    now = NOON + later
+    for context in (HERE, THERE):
+        several = learning.estimates(backends, context, 50_000, (None, 900.0), (0, beside), now=now)
+        for backend, km, busy, one in zip(backends, (None, 900.0), (0, beside), several, strict=True):
+            assert one[:2] == pytest.approx(plainly(learning, backend, context, km, busy, now), rel=1e-9)
+            assert one.prior_ms == promise(backend, 50_000, km)[0]
+            assert one.prior_success == backend.success_rate
+
+
+def plainly(
+    learning: Learning, backend: Backend, context: Context, km: float | None, beside: int, now: float
+) -> tuple[float, float]:
+    prior_ms, share = promise(backend, 50_000, km)
+    past = learning._pasts.get(backend.id) or Past(now)
+    unheard = learning._decisions - past.heard_at
+    level = past.effects.total(context, share, math.log1p(beside))
+    level += past.speed.held(now, unheard) * past.speed.mean
+    # The record fades by the minute.
+    usual, reach = past.usual(backend, now // MINUTE_S * MINUTE_S), past.reach(backend)
+    held = reach.held(now, unheard)
+    return prior_ms * math.exp(level), held * reach.mean + (1.0 - held) * usual
+
+
+def test_more_contexts_than_are_kept_change_no_belief() -> None:
+    lesson = Lesson()
+    for number in range(40):
+        lesson.note(duration_ms=100 + 10 * (number % 3), context=context_of(None, f"x/{number}"))
+    for number in range(2 * MAX_KNOWN):
+        context = context_of(None, f"x/{number % 40}")
+        assert lesson.expected_ms(context=(*context, f"cell:{number}")) == lesson.expected_ms(context=context)
+        assert len(lesson.learning._pasts["a"].known) <= MAX_KNOWN
 
 
 def test_no_more_outcomes_are_kept_than_the_latest() -> None:

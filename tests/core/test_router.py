@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import NOON, Clock, merged, router
+from makers import NOON, Clock, merged, numbers, router
 
 from routing.core.model import Backend, Decision, Location, Operation, Outcome, Query, State
 from routing.core.router import MAX_ALTERNATIVES, Router
@@ -470,7 +470,7 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
         one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
         # Speed is solved for step by step, and how far a failure is put down to a condition
         # depends on what was known then: transfers of one kind differ by four times as much.
-        assert tuple(one.estimate) == pytest.approx(tuple(other.estimate), rel=0.1)
+        assert numbers(one.estimate) == pytest.approx(numbers(other.estimate), rel=0.1)
         assert one.factor_scores[-1] == other.factor_scores[-1]
 
 
@@ -542,7 +542,7 @@ def test_outcomes_in_any_order_teach_the_same() -> None:
         estimates.append(clock.select().chosen.estimate)
     for estimate in estimates[1:]:
         # What is learned of speed is solved for step by step, to a tenth of a percent.
-        assert tuple(estimate) == pytest.approx(tuple(estimates[0]), rel=0.01)
+        assert numbers(estimate) == pytest.approx(numbers(estimates[0]), rel=0.01)
 
 
 # --- holders ---
