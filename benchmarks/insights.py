@@ -32,6 +32,7 @@ from core import CITIES, NOON, make_router
 from routing.core.model import Operation, Outcome, Query
 from routing.core.report import SystemFacts, insights, metrics
 from routing.core.router import Router
+from routing.reported import ReportWriter, finished
 
 WEEK_S = 7 * 86_400.0
 AGAIN_OUTCOMES = 1_000
@@ -122,11 +123,17 @@ def questions(router: Router, types: int) -> dict[str, Callable[[float], Any]]:
     def ask(**narrowed: Any) -> Callable[[float], Any]:
         return lambda now: insights(router, now=now, **narrowed)
 
+    writer = ReportWriter()
+
+    def written(now: float) -> bytes:
+        return finished(writer.insights(insights(router, hours=24, now=now), now=now))
+
     def stream(**options: Any) -> Callable[[float], Any]:
         return lambda now: metrics(router, sections=(), system=system, now=now, **options)
 
     return {
         "insights, 24 h": ask(hours=24),
+        "insights, 24 h, and its bytes": written,
         "insights, 168 h": ask(hours=168),
         "insights, 96 h": ask(hours=96),
         "insights, 24 h, one backend": ask(hours=24, backend_id=backend),

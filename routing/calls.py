@@ -126,8 +126,8 @@ class Calls:
         `open_to_all` asks nobody who they are: health has something to say until then, and
         to balancers that have no token. `prompt` names unary methods that wait for
         nothing, or for a moment in which nobody need cancel them: those may be answered
-        without a task. `encoded` has functions for some of those, which do what the methods
-        do and answer with the message's bytes."""
+        without a task. `encoded` has functions that do what some methods do and answer with
+        the messages' bytes; where a method is `prompt`, only what is answered so uses them."""
         mapping = {}
         prompts: dict[str, Prompt] = {}
         for path, handler in servable.__mapping__().items():
@@ -142,12 +142,15 @@ class Calls:
                 even_draining=even_draining and not gives_many,
                 admit=None if open_to_all else self._admit,
             )
-            mapping[path] = handler._replace(func=partial(self._surround, method))
             name = path.rpartition("/")[2]
+            short = method
             if name in encoded:
-                method = replace(method, function=encoded[name], reply_type=bytes)
+                short = replace(method, function=encoded[name], reply_type=bytes)
             if name in prompt:
-                prompts[path] = partial(self._reply, method)
+                prompts[path] = partial(self._reply, short)
+            mapping[path] = handler._replace(
+                func=partial(self._surround, method if name in prompt else short)
+            )
         return Wrapped(mapping, prompts)
 
     async def drain(self) -> None:

@@ -42,8 +42,8 @@ def _factor_scores() -> Callable[..., bytes]:
     return packed
 
 
-class _Names(dict[str, bytes]):
-    """What precedes a backend's score, by its name."""
+class Names(dict[str, bytes]):
+    """What precedes a number, by the name that it belongs to."""
 
     def __init__(self, begin: Callable[[str], bytes]) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class DecisionWriter:
 
     def __init__(self) -> None:
         self._factor_scores = _factor_scores()
-        self._chosen = _Names(lambda name: _chosen(name, _MARK)[0])
-        self._alternative = _Names(lambda name: _alternative(name, _MARK)[0])
+        self._chosen = Names(lambda name: _chosen(name, _MARK)[0])
+        self._alternative = Names(lambda name: _alternative(name, _MARK)[0])
         self._request_id = _cut(request_id="?")[0][:1]
         self._timestamp = _cut(timestamp=wire.write_time(1.0))[0][:1]
         self._score = Struct("<d").pack
@@ -90,11 +90,12 @@ class DecisionWriter:
             for name, points, _, _ in decision.others
         ]
         if request_id := decision.query.request_id.encode():
-            out.append(self._request_id + _sized(request_id))
-        out.append(self._timestamp + _sized(write_datetime(wire.write_time(now))))
+            out.append(self._request_id + sized(request_id))
+        out.append(self._timestamp + sized(write_datetime(wire.write_time(now))))
         return b"".join(out)
 
 
-def _sized(body: bytes) -> bytes:
+def sized(body: bytes) -> bytes:
+    """The bytes behind their number."""
     size = len(body)
     return (SIZES[size] if size < 128 else write_varint(size)) + body

@@ -94,7 +94,7 @@ def assemble(
         calls.wrap(
             service,
             prompt=("SelectBackend", "RecordOutcome"),
-            encoded={"SelectBackend": service.select_backend_encoded},
+            encoded=service.encoded,
         ),
         calls.wrap(health, even_draining=True, open_to_all=True),
         calls.wrap(Reflection(schema)),

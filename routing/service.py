@@ -4,10 +4,11 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from datetime import datetime
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 from routing import wire
 from routing.convert import (
@@ -22,9 +23,10 @@ from routing.convert import (
     write_recorded,
 )
 from routing.core.model import Decision, Outcome, Recorded
-from routing.core.report import SystemFacts, gathering, insights, metrics
+from routing.core.report import Insights, Metrics, SystemFacts, gathering, insights, metrics
 from routing.core.router import Router
 from routing.decided import DecisionWriter
+from routing.reported import ReportWriter
 
 SENDS_PER_TURN = 16
 """Updates sent in one turn of the event loop, each some 0.1 ms. Fewer turns cost more than they
@@ -103,6 +105,24 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._next)
 
 
+class Update:
+    """What there is to tell at one moment, as a message and as its bytes: each made once, when
+    the first listener is there to get it."""
+
+    def __init__(self, metrics: Metrics, now: float, reports: ReportWriter) -> None:
+        self._metrics = metrics
+        self._now = now
+        self._reports = reports
+
+    @cached_property
+    def message(self) -> wire.MetricsUpdate:
+        return write_metrics(self._metrics, now=self._now)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return self._reports.metrics(self._metrics, now=self._now)
+
+
 class Updates:
     """The updates of one option set: one computation per tick, however many listen.
 
@@ -114,7 +134,7 @@ class Updates:
     def __init__(
         self,
         interval_s: float,
-        compute: Callable[[], wire.MetricsUpdate],
+        compute: Callable[[], Update],
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
@@ -126,7 +146,7 @@ class Updates:
         self._sleep = sleep
         self._started_at = monotonic()
         self._tick = 0
-        self._latest: wire.MetricsUpdate | None = None
+        self._latest: Update | None = None
 
     async def next_tick(self, tick: int) -> int:
         """Waits for the first tick that is still to come, and later than `tick`."""
@@ -136,7 +156,7 @@ class Updates:
         await self._sleep(tick * self._interval_s - elapsed_s)
         return tick
 
-    def at(self, tick: int) -> wire.MetricsUpdate:
+    def at(self, tick: int) -> Update:
         """The update of this tick, or of a later one that somebody has seen already."""
         if self._latest is None or self._tick < tick:
             self._tick, self._latest = tick, self._compute()
@@ -169,6 +189,7 @@ class RoutingService(wire.RoutingServiceBase):
         self._started_at = monotonic()
         self._codec = wire.Codec()
         self._decisions = DecisionWriter()
+        self._reports = ReportWriter()
         # Grows with the option sets that somebody listens to, and falls with them.
         self._updates: dict[MetricsRequest, Updates] = {}
         # Those among them whose tick has come, and who wait to send.
@@ -181,6 +202,15 @@ class RoutingService(wire.RoutingServiceBase):
     def active_streams(self) -> int:
         """How many listen to metrics now."""
         return sum(updates.listeners for updates in self._updates.values())
+
+    @property
+    def encoded(self) -> Mapping[str, Callable[[Any], Any]]:
+        """The methods that answer with bytes, by the name of those that do the same with messages."""
+        return {
+            "SelectBackend": self.select_backend_encoded,
+            "GetInsights": self.get_insights_encoded,
+            "StreamMetrics": self.stream_metrics_encoded,
+        }
 
     async def select_backend(self, message: wire.SelectBackendRequest) -> wire.SelectBackendResponse:
         decision, now = self._decide(message)
@@ -201,6 +231,41 @@ class RoutingService(wire.RoutingServiceBase):
         return write_recorded(await self._store.reported(outcome, recorded, now=now), now=now)
 
     async def get_insights(self, message: wire.GetInsightsRequest) -> wire.GetInsightsResponse:
+        shown, now = await self._insights(message)
+        return write_insights(shown, now=now)
+
+    async def get_insights_encoded(self, message: wire.GetInsightsRequest) -> bytes:
+        """The same, as the bytes of the response."""
+        shown, now = await self._insights(message)
+        steps = self._reports.insights(shown, now=now)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return bytes(end.value)
+            await asyncio.sleep(0)  # by backend and type it may be a quarter of a million numbers
+
+    async def stream_metrics(self, message: wire.StreamMetricsRequest) -> AsyncIterator[wire.MetricsUpdate]:
+        async with aclosing(self._updates_of(read_metrics_request(message))) as updates:
+            async for update in updates:
+                yield update.message
+
+    async def stream_metrics_encoded(self, message: wire.StreamMetricsRequest) -> AsyncIterator[bytes]:
+        """The same, as the bytes of the updates."""
+        async with aclosing(self._updates_of(read_metrics_request(message))) as updates:
+            async for update in updates:
+                yield update.encoded
+
+    async def _updates_of(self, asked: MetricsRequest) -> AsyncGenerator[Update, None]:
+        with self._listening(asked) as updates:
+            yield self._update(asked)
+            tick = 0
+            while True:  # so the first wait may be the shorter one: ticks are shared
+                tick = await updates.next_tick(tick)
+                await self._turns.wait()
+                yield updates.at(tick)
+
+    async def _insights(self, message: wire.GetInsightsRequest) -> tuple[Insights, float]:
         asked = read_insights_request(message)
         now = self._clock()
         for _ in gathering(self._router, content_type=asked.content_type, hours=asked.hours, now=now):
@@ -212,17 +277,7 @@ class RoutingService(wire.RoutingServiceBase):
             hours=asked.hours,
             now=now,
         )
-        return write_insights(shown, now=now)
-
-    async def stream_metrics(self, message: wire.StreamMetricsRequest) -> AsyncIterator[wire.MetricsUpdate]:
-        asked = read_metrics_request(message)
-        with self._listening(asked) as updates:
-            yield self._update(asked)
-            tick = 0
-            while True:  # so the first wait may be the shorter one: ticks are shared
-                tick = await updates.next_tick(tick)
-                await self._turns.wait()
-                yield updates.at(tick)
+        return shown, now
 
     def _decide(self, message: wire.SelectBackendRequest) -> tuple[Decision, float]:
         query = read_query(message)
@@ -255,7 +310,7 @@ class RoutingService(wire.RoutingServiceBase):
             if not updates.listeners:
                 del self._updates[asked]
 
-    def _update(self, asked: MetricsRequest) -> wire.MetricsUpdate:
+    def _update(self, asked: MetricsRequest) -> Update:
         now = self._clock()
         shown = metrics(
             self._router,
@@ -265,4 +320,4 @@ class RoutingService(wire.RoutingServiceBase):
             system=SystemFacts(self._monotonic() - self._started_at, self.active_streams, self._version),
             now=now,
         )
-        return write_metrics(shown, now=now)
+        return Update(shown, now, self._reports)

@@ -1,6 +1,6 @@
 """What happened on one backend with one content type in one stretch of time."""
 
-from routing.core.sketch import MovingSketch, Sketch
+from routing.core.sketch import DenseSketch, Sketch
 
 
 class Cell:
@@ -79,10 +79,10 @@ class RunningCell(Cell):
 
     def note_duration(self, index: int, duration_ms: int) -> None:
         if self.durations is None:
-            self.durations = MovingSketch()
+            self.durations = DenseSketch()
         self.durations.add_to(index, duration_ms)
 
     def merge(self, other: Cell) -> None:
         if other.durations is not None and self.durations is None:
-            self.durations = MovingSketch()
+            self.durations = DenseSketch()
         super().merge(other)

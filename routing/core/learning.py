@@ -17,7 +17,7 @@ from routing.core.conditions import CONDITION_HALF_LIFE_DECISIONS, CONDITION_HAL
 from routing.core.effects import OWN
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location
-from routing.core.past import MINUTE_S, Context, Past, Transfer
+from routing.core.past import STEP_S, Context, Past, Transfer
 
 CELL_DEGREES = 10.0
 PART_CELLS = 3
@@ -148,8 +148,8 @@ class Learning:
     ) -> list[Estimate]:
         """Likewise about several backends, each at its distance and with what is in flight on it."""
         # A hundred for one decision: `promise` and `held` are written out, and no class is called.
-        find, made, minute = self._pasts.get, tuple.__new__, now // MINUTE_S
-        elapsed = (now - minute * MINUTE_S) / CONDITION_HALF_LIFE_S
+        find, made, step = self._pasts.get, tuple.__new__, now // STEP_S
+        elapsed = (now - step * STEP_S) / CONDITION_HALF_LIFE_S
         estimates = []
         for backend, distance_km, beside in zip(backends, distances_km, inflight, strict=True):
             transfer_ms = size_bytes * 8e-3 / backend.throughput_mbps
@@ -159,9 +159,9 @@ class Learning:
                 estimates.append(Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate))
                 continue
             standing = past.known.get(context)
-            if standing is None or standing.minute != minute:
+            if standing is None or standing.step != step:
                 standing = past.standing(backend, context, now)
-            _, success, latency, throughput, busy, slowed, failing, evidence = standing
+            _, success, evidence, slowed, failing, latency, throughput, busy = standing
             if beside and busy is not None:
                 strength = math.log1p(beside)
                 latency += strength * busy[0]

@@ -16,7 +16,9 @@ from routing.core.conditions import LATEST, UNCHANGED, Change, Fading, speed_cha
 from routing.core.effects import Effects
 from routing.core.model import Backend, Evidence
 
-MINUTE_S = 60.0
+STEP_S = 300.0
+"""What a decision takes from the record is reckoned anew after so many seconds, in which the
+record has faded by a quarter of a percent."""
 
 SUCCESS_HALF_LIFE_S = 86_400.0
 """A good record lasts; an outage is a condition."""
@@ -54,19 +56,30 @@ class Transfer(NamedTuple):
     unheard: float = 0.0
 
 
-class Standing(NamedTuple):
-    """What is to be known for the decisions of one minute in one context: the usual probability
-    of success by the record; the sums of the effects, and what being busy adds to them; how
-    far outcomes have a part in this; the conditions. What is not so is None, and costs nothing."""
+class Lately(NamedTuple):
+    """What is to be known for the decisions of one step of STEP_S: the usual probability of success by
+    the record, how far outcomes have a part in what is believed, and the conditions, None where
+    there is none."""
 
-    minute: float
+    step: float
     usual: float
+    evidence: Evidence
+    slowed: Fading | None
+    failing: Fading | None
+
+
+class Standing(NamedTuple):
+    """The same in one context: with the sums of the effects, and what being busy adds to them,
+    None where that is not known. A hundred of these are taken apart for one decision."""
+
+    step: float
+    usual: float
+    evidence: Evidence
+    slowed: Fading | None
+    failing: Fading | None
     latency: float
     throughput: float
     busy: tuple[float, float] | None
-    slowed: Fading | None
-    failing: Fading | None
-    evidence: Evidence
 
 
 class Past:
@@ -80,7 +93,7 @@ class Past:
     """
 
     __slots__ = (
-        "_of_minute",
+        "_lately",
         "_reach",
         "at",
         "count",
@@ -113,7 +126,7 @@ class Past:
         self.speed = UNCHANGED
         # Found out when they are asked for; None when something has come since.
         self._reach: Change | None = UNCHANGED
-        self._of_minute: Standing | None = None
+        self._lately: Lately | None = None
         self.known: dict[Context, Standing] = {}
 
     def note(
@@ -125,13 +138,13 @@ class Past:
         insort(self.latest, (at, float(success), float(decisions - self.heard_at)), key=_time)
         del self.latest[:-LATEST]
         self.heard_at = decisions
+        if not success:
+            self._note_failure(at)
         self._reach = None
         odd = self._excused(backend)
         self._add(1.0, float(success), odd, odd * success, at)
-        self._reach = self._of_minute = None
+        self._reach = self._lately = None
         self.known.clear()
-        if not success:
-            self._note_failure(at)
         if transfer is not None:
             self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
             insort(self.transfers, transfer, key=_time)
@@ -170,7 +183,7 @@ class Past:
         # Without any of our own, theirs stay in the order in which they came.
         self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
         self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
-        self._of_minute = None
+        self._lately = None
         self.known.clear()
         self._reach = None if self.latest else UNCHANGED
         self.speed = self._speed() if self.transfers else UNCHANGED
@@ -178,16 +191,24 @@ class Past:
     def reach(self, backend: Backend) -> Change:
         """What the latest outcomes show that the record would not expect."""
         if self._reach is None:
-            times, successes, unheard = zip(*self.latest, strict=True)
-            usual = self.usual(backend, times[-1])
-            self._reach = UNCHANGED if all(successes) else success_change(times, unheard, successes, usual)
+            if self.last_failure_at is None or self.last_failure_at < self.latest[0][0]:
+                self._reach = UNCHANGED
+            else:
+                times, successes, unheard = zip(*self.latest, strict=True)
+                usual = self.usual(backend, times[-1])
+                self._reach = (
+                    UNCHANGED if all(successes) else success_change(times, unheard, successes, usual)
+                )
         return self._reach
 
     def record(self, backend: Backend, now: float) -> tuple[float, float]:
         """The parameters of the record's beta distribution: successes and failures."""
-        fade = _fade(now - self.at)
+        return self._record(backend, _fade(now - self.at))
+
+    def _record(self, backend: Backend, fade: float) -> tuple[float, float]:
         good = PRIOR_OUTCOMES * backend.success_rate + (self.successes - self.odd_successes) * fade
-        return good, max(0.0, PRIOR_OUTCOMES + (self.count - self.odd_count) * fade - good)
+        bad = PRIOR_OUTCOMES + (self.count - self.odd_count) * fade - good
+        return good, bad if bad > 0.0 else 0.0
 
     def usual(self, backend: Backend, now: float) -> float:
         """The probability of success by the record alone."""
@@ -201,33 +222,32 @@ class Past:
         return good / (PRIOR_OUTCOMES + self.count * fade)
 
     def standing(self, backend: Backend, context: Context, now: float) -> Standing:
-        """What all decisions of this minute and context go by; the record fades by the minute,
+        """What all decisions of this step and context go by; the record fades step by step,
         so that they need not reckon it again."""
-        minute = now // MINUTE_S
+        step = now // STEP_S
         known = self.known.get(context)
-        if known is None or known.minute != minute:
-            if self._of_minute is None or self._of_minute.minute != minute:
-                self._of_minute = self._standing(backend, minute, now)
+        if known is None or known.step != step:
+            lately = self._lately
+            if lately is None or lately.step != step:
+                lately = self._lately = self._of_step(backend, step, now)
             if len(self.known) >= MAX_KNOWN:
                 self.known.clear()
-            latency, throughput, busy = self.effects.sums(context)
-            known = self._of_minute._replace(latency=latency, throughput=throughput, busy=busy)
+            # A thousand of these for one report: the class would take twice as long.
+            known = tuple.__new__(Standing, (*lately, *self.effects.sums(context)))
             self.known[context] = known
         return known
 
-    def _standing(self, backend: Backend, minute: float, now: float) -> Standing:
-        """All of it but the effects."""
-        then = MINUTE_S * minute
-        count = self.count * _fade(then - self.at)
-        return Standing(
-            minute,
-            self.usual(backend, then),
-            0.0,
-            0.0,
-            None,
+    def _of_step(self, backend: Backend, step: float, now: float) -> Lately:
+        then = STEP_S * step
+        fade = _fade(then - self.at)
+        good, bad = self._record(backend, fade)
+        count = self.count * fade
+        return Lately(
+            step,
+            good / (good + bad),
+            Evidence(self.effects.evidence(then), count / (PRIOR_OUTCOMES + count)),
             self.speed.fading(then, now),
             self.reach(backend).fading(then, now),
-            Evidence(self.effects.evidence(then), count / (PRIOR_OUTCOMES + count)),
         )
 
     def _speed(self) -> Change:

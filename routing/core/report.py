@@ -82,7 +82,7 @@ def insights(
     """Aggregates over the last hours (0 means 24, at most the retention), narrowed where asked."""
     now = router.advance(now)
     hours = hours or DEFAULT_HOURS
-    totals = router.windows.totals(hours, backend_id=backend_id, content_type=content_type, now=now)
+    totals = _sorted(router.windows.totals(hours, backend_id=backend_id, content_type=content_type, now=now))
     return Insights(
         factor_weights=dict(router.weights),
         backend_scores=dict(router.scores(content_type=content_type, backend_id=backend_id, now=now)),
@@ -108,7 +108,7 @@ def metrics(
     now = router.advance(now)
     view = View(
         router,
-        totals=router.windows.totals(DEFAULT_HOURS, now=now),
+        totals=_sorted(router.windows.totals(DEFAULT_HOURS, now=now)),
         scores=router.scores(now=now),
         system=system,
         now=now,
@@ -135,8 +135,13 @@ def status(router: Router, *, now: float) -> SystemStatus:
     return SystemStatus.NORMAL
 
 
+def _sorted(totals: Mapping[str, Cell]) -> dict[str, Cell]:
+    """By name, as all answers are."""
+    return dict(sorted(totals.items()))
+
+
 def _success_rates(totals: Mapping[str, Cell]) -> Values:
-    return {name: cell.successes / cell.outcomes for name, cell in sorted(totals.items()) if cell.outcomes}
+    return {name: cell.successes / cell.outcomes for name, cell in totals.items() if cell.outcomes}
 
 
 def _usage(totals: Mapping[str, Cell]) -> Values:
@@ -149,13 +154,13 @@ def _usage(totals: Mapping[str, Cell]) -> Values:
             "success_count": cell.successes,
             "failure_count": cell.outcomes - cell.successes,
         }
-        for name, cell in sorted(totals.items())
+        for name, cell in totals.items()
     }
 
 
 def _latency(totals: Mapping[str, Cell]) -> Values:
     stats = {}
-    for name, cell in sorted(totals.items()):
+    for name, cell in totals.items():
         durations = cell.durations
         if durations is not None:
             p50_ms, p90_ms, p99_ms = durations.quantiles((0.5, 0.9, 0.99))

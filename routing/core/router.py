@@ -5,6 +5,7 @@ give the same state and the same answers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from routing.core.model import (
 from routing.core.placement import Pending, Placement
 from routing.core.recent import Recent
 from routing.core.registry import Registry
-from routing.core.scoring import STRATEGIES, default_weights, rank, weight_table
+from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
 from routing.core.suspension import Record, Suspensions
 from routing.core.windows import HOUR_S, Windows
 from routing.errors import InvalidArgument, NoEligibleBackend
@@ -203,12 +204,12 @@ class Router:
         now = self.advance(now)
         asked = [
             backend
-            for backend in self._registry.backends
+            for backend in sorted(self._registry.backends, key=attrgetter("id"))
             if backend.enabled and backend_id in ("", backend.id)
         ]
         query = Query(content_type=content_type)
-        ranked = rank(query, self._candidates(query, asked, now), self._weights)
-        return {one.backend_id: one.score for one in sorted(ranked, key=lambda one: one.backend_id)}
+        candidates = self._candidates(query, asked, now)
+        return dict(zip((one.id for one in asked), scores(query, candidates, self._weights), strict=True))
 
     def snapshot(self, *, now: float) -> dict[str, Any]:
         """All that was learned, counted and placed, as plain JSON-able values."""
@@ -268,7 +269,7 @@ class Router:
         draws = STRATEGIES[query.strategy].draws
         every = draws and self._random.random() < DRAWN_SHARE
         if draws:
-            backends = sorted(backends, key=lambda backend: backend.id)
+            backends = sorted(backends, key=attrgetter("id"))
         distances = self._registry.distances_km(query.location, backends)
         inflight = [self._placement.inflight(backend.id) for backend in backends]
         learning = self._learning

@@ -131,6 +131,11 @@ def weight_table(defaults: Weights) -> Mapping[tuple[str, str], Weights]:
     )
 
 
+def scores(query: Query, candidates: Sequence[Candidate], weights: Weights) -> list[float]:
+    """The score of each candidate, in their order."""
+    return _weighed(query, candidates, weights)[1]
+
+
 def rank(
     query: Query,
     candidates: Sequence[Candidate],
@@ -141,16 +146,10 @@ def rank(
 ) -> list[Ranked]:
     """The candidates by falling score, equal scores by backend id; not more than `most`, and
     the one of this name before all others, whatever its score."""
-    # One factor after the other over all candidates: the same sums in the same order as
-    # one candidate after the other, in half of the time.
-    columns = [scores(query, candidates) for scores in _SCORES]
-    totals = [0.0] * len(candidates)
-    for weight, column in zip(weights, columns, strict=True):
-        totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
+    columns, totals = _weighed(query, candidates, weights)
     rows = sorted(
         zip(
-            # Weights sum to 1 up to rounding, and so may the sum of perfect scores.
-            [-total if total < 1.0 else -1.0 for total in totals],
+            [-total for total in totals],
             [candidate.backend.id for candidate in candidates],
             zip(*columns, strict=True),
             [candidate.estimate for candidate in candidates],
@@ -160,6 +159,20 @@ def rank(
     if first is not None:
         rows.sort(key=lambda row: row[1] != first)
     return [Ranked(name, -negated, scores, estimate) for negated, name, scores, estimate in rows[:most]]
+
+
+def _weighed(
+    query: Query, candidates: Sequence[Candidate], weights: Weights
+) -> tuple[list[list[float]], list[float]]:
+    """By factor, the scores of the candidates; and their weighted sums."""
+    # One factor after the other over all candidates: the same sums in the same order as
+    # one candidate after the other, in half of the time.
+    columns = [scores(query, candidates) for scores in _SCORES]
+    totals = [0.0] * len(candidates)
+    for weight, column in zip(weights, columns, strict=True):
+        totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
+    # Weights sum to 1 up to rounding, and so may the sum of perfect scores.
+    return columns, [total if total < 1.0 else 1.0 for total in totals]
 
 
 def _strategy_weights(strategy: Strategy, defaults: Weights) -> Weights:

@@ -8,7 +8,7 @@ the bin's middle. Bins are counts, so merging is addition.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 RELATIVE_ERROR = 0.01
@@ -113,19 +113,26 @@ class Sketch:
         with method "inclusive" does. The extremes are exact.
         """
         bins = sorted(self.bins)
+        return self._at(shares, bins, map(self.bins.__getitem__, bins))
+
+    def _at(self, shares: Iterable[float], bins: Sequence[int], counts: Iterable[int]) -> list[float]:
+        """The same from the bins in order, with how many values each has; some may have none."""
         # How many values lie in a bin or below it.
-        ends = list(accumulate(map(self.bins.__getitem__, bins)))
+        ends = list(accumulate(counts))
+        last = self.count - 1
         answers = []
         for share in shares:
-            rank = share * (self.count - 1)
-            low = math.floor(rank)
-            below = self._value_at(low, bins, ends)
-            above = self._value_at(low + 1, bins, ends) if rank > low else below
-            answers.append(below + (above - below) * (rank - low))
+            rank = share * last
+            low = int(rank)
+            at = bisect_right(ends, low)
+            value = self._value_in(bins[at], low)
+            next_bin = low + 1 >= ends[at]
+            # The next rank's value is mostly the same: it lies in the same bin, and is no extreme.
+            if rank > low and (next_bin or low == 0 or low + 1 == last):
+                above = bisect_right(ends, low + 1, at) if next_bin else at
+                value += (self._value_in(bins[above], low + 1) - value) * (rank - low)
+            answers.append(value)
         return answers
-
-    def _value_at(self, rank: int, bins: list[int], ends: list[int]) -> float:
-        return self._value_in(bins[bisect_right(ends, rank)], rank)
 
     def _value_in(self, index: int, rank: int) -> float:
         """What stands for a value of this rank, which lies in this bin."""
@@ -133,7 +140,10 @@ class Sketch:
             return float(self.min_ms)
         if rank == self.count - 1:
             return float(self.max_ms)
-        return min(max(_GAMMA**index * _MIDDLE, self.min_ms), self.max_ms)
+        middle = _GAMMA**index * _MIDDLE
+        if middle <= self.min_ms:
+            return float(self.min_ms)
+        return middle if middle <= self.max_ms else float(self.max_ms)
 
     def as_row(self) -> list[int]:
         """All of it as whole numbers: count, sum, extremes, then index and count of each bin."""
@@ -151,38 +161,46 @@ class Sketch:
         return sketch
 
 
-class MovingSketch(Sketch):
-    """A sketch that is asked for the same quantiles again and again while it grows.
+class DenseSketch(Sketch):
+    """A sketch of many values that is asked for the same quantiles again and again.
 
-    A quantile hardly moves with one more value. So its place is remembered, which is a bin
-    and how many values lie below that bin, and moved from there: a hundredth of the work
-    of sorting the bins each time.
+    The counts stand in a list, from bin 0 to the highest that had a value: half the memory
+    of a dictionary that is as full, and quantiles in a fifth of the time. A sketch of few
+    values would take ten times as much.
     """
 
-    __slots__ = ("_answers", "_answers_count", "_places")
+    __slots__ = ("_answers", "_answers_count", "_counts")
 
     def __init__(self) -> None:
-        super().__init__()
-        # {rank's share: [bin, how many values lie in lower bins]}
-        self._places: dict[float, list[int]] = {}
+        self._counts: list[int] = []
+        self.count = self.sum_ms = self.min_ms = self.max_ms = 0
         # The last answers, by the shares asked for, and how many values there were.
         self._answers: dict[tuple[float, ...], list[float]] = {}
         self._answers_count = -1
 
+    @property
+    def bins(self) -> dict[int, int]:  # type: ignore[override]  # read only, and made anew each time
+        return {index: count for index, count in enumerate(self._counts) if count}
+
     def add_to(self, index: int, duration_ms: int) -> None:
-        super().add_to(index, duration_ms)
-        for place in self._places.values():
-            if index < place[0]:
-                place[1] += 1
+        self._grow(index)
+        self._counts[index] += 1
+        self._widen(1, duration_ms, duration_ms, duration_ms)
 
     def merge(self, other: Sketch) -> None:
-        super().merge(other)
-        self._places.clear()
-        self._answers_count = -1
+        bins = other.bins
+        if bins:
+            self._grow(max(bins))
+            for index, count in bins.items():
+                self._counts[index] += count
+            self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
+            self._answers_count = -1
 
     def take(self, other: Sketch) -> None:
-        super().take(other)
-        self._places.clear()
+        for index, count in other.bins.items():
+            self._counts[index] -= count
+        self.count -= other.count
+        self.sum_ms -= other.sum_ms
         self._answers_count = -1
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
@@ -191,49 +209,12 @@ class MovingSketch(Sketch):
             self._answers.clear()
             self._answers_count = self.count
         if shares not in self._answers:
-            self._answers[shares] = self._found(shares)
+            first = bin_of(self.min_ms)
+            counts = self._counts[first : bin_of(self.max_ms) + 1]
+            self._answers[shares] = self._at(shares, range(first, first + len(counts)), counts)
         return self._answers[shares]
 
-    def _found(self, shares: tuple[float, ...]) -> list[float]:
-        if any(share not in self._places for share in shares):
-            self._find(shares)
-        answers = []
-        for share in shares:
-            rank = share * (self.count - 1)
-            low = math.floor(rank)
-            here = self._moved(self._places[share], low)
-            below = self._value_in(here, low)
-            if rank > low:
-                above = self._value_in(self._bin_after(here, low, self._places[share][1]), low + 1)
-                below += (above - below) * (rank - low)
-            answers.append(below)
-        return answers
-
-    def _find(self, shares: Iterable[float]) -> None:
-        bins = sorted(self.bins)
-        ends = list(accumulate(map(self.bins.__getitem__, bins)))
-        for share in shares:
-            at = bisect_right(ends, math.floor(share * (self.count - 1)))
-            self._places[share] = [bins[at], ends[at - 1] if at else 0]
-
-    def _moved(self, place: list[int], rank: int) -> int:
-        """The bin in which the value of this rank lies, and `place` moved there."""
-        bins = self.bins
-        index, below = place
-        while rank < below:
-            index -= 1
-            below -= bins.get(index, 0)
-        while rank >= below + bins.get(index, 0):
-            below += bins.get(index, 0)
-            index += 1
-        place[:] = index, below
-        return index
-
-    def _bin_after(self, index: int, rank: int, below: int) -> int:
-        """The bin of the next rank, where this one's is `index`."""
-        if rank + 1 < below + self.bins[index]:
-            return index
-        index += 1
-        while index not in self.bins:
-            index += 1
-        return index
+    def _grow(self, index: int) -> None:
+        missing = index + 1 - len(self._counts)
+        if missing > 0:
+            self._counts += [0] * missing

@@ -13,7 +13,7 @@ from routing.core.conditions import LATEST
 from routing.core.effects import OWN
 from routing.core.learning import LEAST_RATE, Learning, context_of, promise
 from routing.core.model import Backend, Location
-from routing.core.past import MAX_KNOWN, MINUTE_S, PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S, Context, Past
+from routing.core.past import MAX_KNOWN, PRIOR_OUTCOMES, STEP_S, SUCCESS_HALF_LIFE_S, Context, Past
 
 BACKEND = Backend("a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
 """10,000 bytes a millisecond."""
@@ -518,8 +518,8 @@ def plainly(
     unheard = learning._decisions - past.heard_at
     level = past.effects.total(context, share, math.log1p(beside))
     level += past.speed.held(now, unheard) * past.speed.mean
-    # The record fades by the minute.
-    usual, reach = past.usual(backend, now // MINUTE_S * MINUTE_S), past.reach(backend)
+    # The record fades in steps.
+    usual, reach = past.usual(backend, now // STEP_S * STEP_S), past.reach(backend)
     held = reach.held(now, unheard)
     return prior_ms * math.exp(level), held * reach.mean + (1.0 - held) * usual
 
