@@ -15,9 +15,10 @@ SLOW = 2.0
 """An effect that at least so many operations fail of, or that takes so many times as long, is
 one that a policy should leave the backend for."""
 
-GONE_FOR = 20
-"""A backend counts as left when so many decisions in a row have passed it by; the best one of
-a few is passed by so often by chance less than once in a hundred times."""
+GONE_FOR, RECHECKS = 20, 1
+"""A backend counts as left when of so many decisions in a row all but one have passed it by: to
+look once whether it works again is not to stay, though it counts. By chance that happens once in forty times
+to one that gets a quarter of the traffic, and hardly ever to one that gets more."""
 
 WATCHED, RETURNED = 10, 5
 """Traffic counts as back when, of the last ten requests that the healed backend is best for, five
@@ -106,16 +107,17 @@ def _left(play: Play, effect: Effect) -> int | None:
     )
     if heard_at is None:
         return None
-    sent = passed_by = 0
-    for choice in play.choices[effect.first : effect.last]:
-        if choice.request.at < heard_at:
-            continue
-        if choice.backend_id == effect.backend_id:
-            sent, passed_by = sent + 1, 0
-        else:
-            passed_by += 1
-        if passed_by == GONE_FOR:
-            break
+    went = [
+        choice.backend_id == effect.backend_id
+        for choice in play.choices[effect.first : effect.last]
+        if choice.request.at >= heard_at
+    ]
+    sent = 0
+    for index, there in enumerate(went):
+        following = sum(went[index : index + GONE_FOR])
+        if not there and following <= RECHECKS:
+            return sent + following
+        sent += there
     return sent
 
 

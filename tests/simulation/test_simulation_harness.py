@@ -121,6 +121,20 @@ def test_leaving_and_coming_back_are_counted() -> None:
     assert 30 <= back.decisions <= 60
 
 
+@pytest.mark.parametrize(("rechecks", "more"), [([135], 0), ([125], 1), ([118, 125], 2), ([125, 135], 1)])
+def test_to_look_once_whether_it_works_again_is_not_to_stay(rechecks: list[int], more: int) -> None:
+    drawn = outage()
+    [effect] = drawn.effects
+    other = next(name for name in drawn.backends if name != effect.backend_id)
+
+    def left(visits: list[int]) -> int:
+        says = {range(visit, visit + 1): effect.backend_id for visit in visits}
+        says |= {range(110): effect.backend_id, range(110, 400): other}
+        return measures(Play(drawn).run(Told(says))).left[0]
+
+    assert left(rechecks) == left([]) + more
+
+
 def test_traffic_that_never_comes_back_is_said_to() -> None:
     drawn = outage()
     [effect] = drawn.effects
