@@ -33,6 +33,13 @@ in a minute, a backend that was left would stay so for the day. Mean regret in s
 that change, three seeds: 0.068, 0.072 and 0.070 at 50, 100 and 200 decisions; and three times
 END_PER_OUTCOME leaves it at 0.072."""
 
+MOST_PATIENCE = 3.0
+"""What has lasted for long is given longer: a condition's half-life grows by the half-lives that
+it has lasted for, up to so many times. Without, a backend that is out for a thousand decisions
+gets one in forty of them. Mean regret in six worlds that change, four seeds, of `adaptive` and
+`hybrid`: 0.070 and 0.075 without, 0.068 and 0.074 at 2, 0.068 and 0.073 at 3, 0.069 and 0.075
+at 5, where traffic comes back later than need be."""
+
 SHIFT_NOISE = 0.45
 """Standard deviation of a residual around its level: a transfer's own noise, and what the
 record has not learned yet."""
@@ -62,17 +69,19 @@ of the time, and a decision among a hundred need not ask how each has faded."""
 @dataclass(frozen=True, slots=True)
 class Change:
     """How probable it is that a condition held at the latest outcome, `at`, and mean and
-    variance of its level: a shift of the logarithm of the time, or a rate of success."""
+    variance of its level: a shift of the logarithm of the time, or a rate of success; and how
+    many half-lives one is of it, in [1, MOST_PATIENCE]."""
 
     probability: float = 0.0
     mean: float = 0.0
     variance: float = 0.0
     at: float = 0.0
+    patience: float = 1.0
 
     def held(self, now: float, unheard: float) -> float:
         """How probable it is that it holds now: without news it is ever less, with time and with
         decisions since then."""
-        return self.probability * _lasts(now - self.at, unheard)
+        return self.probability * float(2.0 ** (-_halvings(now - self.at, unheard) / self.patience))
 
     def fading(self, then: float, now: float) -> "Fading | None":
         """The same for many decisions, from `then` on, which is no later than now; None where no
@@ -80,16 +89,18 @@ class Change:
         if not self.probability:
             return None
         age_s = then - min(self.at, now)
-        return Fading(age_s / CONDITION_HALF_LIFE_S - math.log2(self.probability), self.mean)
+        halvings = age_s / CONDITION_HALF_LIFE_S / self.patience - math.log2(self.probability)
+        return Fading(halvings, self.mean, 1.0 / self.patience)
 
 
 class Fading(NamedTuple):
     """A condition's level, and how often the probability that it holds has halved since it was
-    1: held = 2^-(halvings + seconds since / CONDITION_HALF_LIFE_S + unheard /
-    CONDITION_HALF_LIFE_DECISIONS)."""
+    1: held = 2^-(halvings + pace × (seconds since / CONDITION_HALF_LIFE_S + unheard /
+    CONDITION_HALF_LIFE_DECISIONS))."""
 
     halvings: float
     level: float
+    pace: float
 
 
 UNCHANGED = Change()
@@ -97,6 +108,10 @@ UNCHANGED = Change()
 Level = tuple[float, float]
 """What is known of a condition's level: mean and variance of a normal distribution, or the
 two parameters of a beta distribution."""
+
+Held = tuple[float, Level, float]
+"""A condition that may hold: how probable it is, its level, and for how many half-lives of a
+young one it has lasted."""
 
 Known = Callable[[Level, float], tuple[float, Level]]
 """How likely an outcome is at this level, and the level as it is known after it."""
@@ -119,7 +134,7 @@ def success_change(
     rate = min(rate, 1.0 - 1.0 / RECORD_WORTH)
     usual = [rate if success else 1.0 - rate for success in successes]
     weights = _filtered(times, unheard, successes, usual, FRESH_RATE, _succeeded)
-    return _summed([(weight, moments(*level)) for weight, level in weights], times[-1])
+    return _summed([(weight, moments(*level), age) for weight, level, age in weights], times[-1])
 
 
 def _filtered(
@@ -129,28 +144,33 @@ def _filtered(
     usual: Sequence[float],
     fresh: Level,
     known: Known,
-) -> list[tuple[float, Level]]:
-    """The conditions that may hold after the last outcome, with their probabilities.
-
-    `usual` is how likely each outcome is where none holds.
-    """
+) -> list[Held]:
+    """The conditions that may hold after the last outcome; `usual` is how likely each outcome
+    is where none holds."""
     calm = 1.0
-    held: list[tuple[float, Level]] = []
+    held: list[Held] = []
     before = times[0]
+    age = 0.0
     for at, decisions, outcome, likely in zip(times, unheard, outcomes, usual, strict=True):
         begin = 1.0 - (1.0 - BEGIN_PER_OUTCOME) * _fade(at - before, BEGIN_HALF_LIFE_S)
-        lasts = (1.0 - END_PER_OUTCOME) * _lasts(at - before, decisions)
+        halvings = _halvings(at - before, decisions)
         before = at
         likelihood, level = known(fresh, outcome)
-        after = [(calm * begin * likelihood, level)]
-        calm = (calm * (1.0 - begin) + (1.0 - calm) * (1.0 - lasts)) * likely
-        for weight, level in held:
+        after = [(calm * begin * likelihood, level, age + halvings)]
+        calm *= 1.0 - begin
+        for weight, level, begun in held:
+            lasts = (1.0 - END_PER_OUTCOME) * 2.0 ** (-halvings / _patience(age - begun))
+            calm += weight * (1.0 - lasts)
             likelihood, level = known(level, outcome)
-            after.append((weight * lasts * likelihood, level))
-        total = calm + sum([weight for weight, _ in after])
+            after.append((weight * lasts * likelihood, level, begun))
+        age += halvings
+        calm *= likely
+        total = calm + sum([weight for weight, _, _ in after])
         calm /= total
-        held = [(weight / total, level) for weight, level in after if weight > NEGLIGIBLE * total]
-    return held
+        held = [
+            (weight / total, level, begun) for weight, level, begun in after if weight > NEGLIGIBLE * total
+        ]
+    return [(weight, level, age - begun) for weight, level, begun in held]
 
 
 def _shifted(level: Level, residual: float) -> tuple[float, Level]:
@@ -176,19 +196,25 @@ def moments(good: float, bad: float) -> Level:
     return good / count, good * bad / (count * count * (count + 1.0))
 
 
-def _summed(held: Sequence[tuple[float, Level]], at: float) -> Change:
+def _summed(held: Sequence[Held], at: float) -> Change:
     """All conditions as one."""
-    probability = sum([weight for weight, _ in held])
+    probability = sum([weight for weight, _, _ in held])
     if probability < LEAST_PROBABILITY:
         return UNCHANGED
-    mean = sum([weight * level[0] for weight, level in held]) / probability
-    variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level in held])
-    return Change(probability, mean, variance / probability, at)
+    mean = sum([weight * level[0] for weight, level, _ in held]) / probability
+    variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level, _ in held])
+    age = sum([weight * age for weight, _, age in held]) / probability
+    # Weights sum to 1 up to rounding.
+    return Change(min(1.0, probability), mean, variance / probability, at, _patience(age))
 
 
-def _lasts(age_s: float, decisions: float) -> float:
-    halvings = max(age_s, 0.0) / CONDITION_HALF_LIFE_S + decisions / CONDITION_HALF_LIFE_DECISIONS
-    return float(2.0**-halvings)
+def _patience(age: float) -> float:
+    """How many half-lives one is of a condition that has lasted for so many."""
+    return min(MOST_PATIENCE, 1.0 + age)
+
+
+def _halvings(age_s: float, decisions: float) -> float:
+    return max(age_s, 0.0) / CONDITION_HALF_LIFE_S + decisions / CONDITION_HALF_LIFE_DECISIONS
 
 
 def _fade(age_s: float, half_life_s: float) -> float:

@@ -171,9 +171,9 @@ class Learning:
             if slowed is not None or failing is not None:
                 gone = elapsed + (self._decisions - past.heard_at) / CONDITION_HALF_LIFE_DECISIONS
                 if slowed is not None:
-                    correction += 2.0 ** -(slowed[0] + gone) * slowed[1]
+                    correction += 2.0 ** -(slowed[0] + gone * slowed[2]) * slowed[1]
                 if failing is not None:
-                    success += 2.0 ** -(failing[0] + gone) * (failing[1] - success)
+                    success += 2.0 ** -(failing[0] + gone * failing[2]) * (failing[1] - success)
             expected_ms = prior_ms * math.exp(correction)
             estimates.append(made(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
         return estimates

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from routing.core.conditions import (
     CONDITION_HALF_LIFE_DECISIONS,
     CONDITION_HALF_LIFE_S,
+    MOST_PATIENCE,
     UNCHANGED,
     Change,
     moments,
@@ -82,6 +83,39 @@ def test_without_news_a_condition_is_believed_ever_less() -> None:
     assert seen.held(1000.0, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
     assert seen.held(1000.0 + CONDITION_HALF_LIFE_S, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.2)
     assert UNCHANGED.held(1e9, 1e9) == 0.0
+
+
+def test_what_has_lasted_for_long_is_given_longer() -> None:
+    times, failures = [float(number) for number in range(5)], [0.0] * 5
+    young, old, oldest = (
+        success_change(times, [0.0, *[each] * 4], failures, 0.99) for each in (1.0, 20.0, 40.0)
+    )
+    assert 1.0 < young.patience < 1.2
+    assert 2.0 < old.patience < oldest.patience == pytest.approx(MOST_PATIENCE)
+    patient = Change(0.8, 2.0, 0.1, at=1000.0, patience=2.0)
+    assert patient.held(1000.0 + 2.0 * CONDITION_HALF_LIFE_S, 0) == pytest.approx(0.4)
+    assert patient.held(1000.0, 2.0 * CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
+
+
+@given(
+    st.floats(0.02, 1.0),
+    st.floats(1.0, MOST_PATIENCE),
+    st.floats(0.0, 9e3),
+    st.floats(0.0, 9e3),
+    st.floats(0, 999),
+)
+def test_fading_says_for_many_decisions_what_held_says_for_one(
+    probability: float, patience: float, then_s: float, later_s: float, unheard: float
+) -> None:
+    at = 1_000_000.0
+    change = Change(probability, 2.0, 0.1, at, patience)
+    fading = change.fading(at + then_s, at + then_s + later_s)
+    assert fading is not None
+    gone = later_s / CONDITION_HALF_LIFE_S + unheard / CONDITION_HALF_LIFE_DECISIONS
+    held = 2.0 ** -(fading.halvings + fading.pace * gone)
+    assert held == pytest.approx(change.held(at + then_s + later_s, unheard))
+    assert fading.level == 2.0
+    assert UNCHANGED.fading(at, at) is None
 
 
 def test_what_many_decisions_did_not_hear_of_may_have_ended() -> None:
