@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import time
+from typing import ClassVar
 
 import grpclib.client
 import pytest
@@ -17,6 +18,7 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
+from routing.http2.listener import BACKLOG, Listener
 from routing.http2.protocol import Protocol
 from routing.http2.streams import CallStream
 
@@ -206,3 +208,22 @@ async def test_h2_forgets_streams_that_have_ended() -> None:
         (connection,) = server.listener.connections
         assert len(connection._session._closed_streams) <= 1024
         assert len(connection._session.streams) <= 2
+
+
+async def test_a_fleet_that_comes_back_at_once_finds_room_to_wait() -> None:
+    """asyncio takes the backlog also for how many it takes in one turn; the kernel's is another."""
+
+    class Recording(socket.socket):
+        asked: ClassVar[list[int]] = []
+
+        def listen(self, backlog: int = 0) -> None:  # type: ignore[override]
+            self.asked.append(backlog)
+            super().listen(backlog)
+
+    one = Recording(socket.AF_INET, socket.SOCK_STREAM)
+    one.bind(("127.0.0.1", 0))
+    one.setblocking(False)
+    listener = Listener([], Raw())
+    await listener.start([one])
+    await listener.close()
+    assert Recording.asked[-1] == BACKLOG

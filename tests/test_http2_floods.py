@@ -96,6 +96,21 @@ async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes(meth
             assert (await peer.status(stream))[0] == 0
 
 
+async def test_a_refusal_earns_what_its_one_frame_costs_and_no_more() -> None:
+    async with serving(burst=20, refill_per_s=1e-9, linger_seconds=0.01) as server:
+        peer = await server.peer()
+        await server.calls.drain()
+        ping = PingFrame(0, opaque_data=b"12345678")
+        for _ in range(50):
+            stream = peer.call()
+            peer.write(ping)
+            assert (await peer.status(stream))[0] == Status.UNAVAILABLE.value
+        for _ in range(50):
+            peer.call()
+            peer.write(ping, ping)
+        assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
 async def test_what_is_paid_for_waits_so_that_others_have_their_turn() -> None:
     async with serving(turn=10, pause_seconds=3600.0, linger_seconds=0.01) as server, abused(server) as peer:
         ping = raw(PING, b"12345678")
