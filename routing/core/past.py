@@ -122,9 +122,8 @@ class Past:
         self.effects = Effects()
         self.latest: list[tuple[float, float, float]] = []
         self.transfers: list[Transfer] = []
-        # Found out with each transfer, so that nobody who asks about a thousand backends waits for it.
         self.speed = UNCHANGED
-        # Found out when they are asked for; None when something has come since.
+        # None when something has come since it was last asked for.
         self._reach: Change | None = UNCHANGED
         self._lately: Lately | None = None
         self.known: dict[Context, Standing] = {}
@@ -144,6 +143,8 @@ class Past:
         odd = self._excused(backend)
         self._add(1.0, float(success), odd, odd * success, at)
         self._reach = self._lately = None
+        # At once, as the speed below, so that nobody who asks about a thousand backends waits for it.
+        self.reach(backend)
         self.known.clear()
         if transfer is not None:
             self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
