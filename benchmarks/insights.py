@@ -14,8 +14,8 @@ million times would take a day.
 
 Printed are the resident memory, and how long questions take, in milliseconds of processor
 time: `first` is asked when nobody has asked this before, `again` after every thousand
-outcomes more. The slowest half minute says how long the loop may be held up by what the
-windows do beside counting.
+outcomes more, one question after the other. The slowest half minute says how long the loop
+may be held up by what the windows do beside counting.
 """
 
 import argparse
@@ -173,15 +173,14 @@ def main() -> None:
     print(f"told in {took_s:.0f} s; slowest half minute of the windows {slowest_ms:.0f} ms")
     report_memory("after them")
     print(f"{'ms':<32}{'first':>9}{'again: min':>12}{'median':>9}{'max':>9}")
-    rows = {}
     for name, ask in questions(traffic.router, given.types).items():
-        rows[name] = [timed(lambda ask=ask: ask(traffic.now))]
-    for _ in range(given.rounds):
-        traffic.live(AGAIN_OUTCOMES, 30.0)
-        for name, ask in questions(traffic.router, given.types).items():
-            rows[name].append(timed(lambda ask=ask: ask(traffic.now)))
-    for name, (first, *again) in rows.items():
-        print(f"{name:<32}{first:>9.1f}{min(again):>12.1f}{statistics.median(again):>9.1f}{max(again):>9.1f}")
+        first = timed(lambda ask=ask: ask(traffic.now))
+        again = []
+        for _ in range(given.rounds):
+            traffic.live(AGAIN_OUTCOMES, 30.0)
+            again.append(timed(lambda ask=ask: ask(traffic.now)))
+        spread = f"{min(again):>12.1f}{statistics.median(again):>9.1f}{max(again):>9.1f}"
+        print(f"{name:<32}{first:>9.1f}{spread}", flush=True)
     report_memory("after the questions")
 
 
