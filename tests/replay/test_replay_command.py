@@ -208,7 +208,8 @@ def test_a_person_sees_how_far_it_is(tmp_path: Path) -> None:
 
 
 def test_a_server_chooses_as_a_router_in_this_process_does(start_server: StartServer, replay: Any) -> None:
-    """But for what is in flight, which a server cannot be told to forget, and which slows backends."""
+    """But for what is in flight, which a server cannot be told to forget, and which slows backends:
+    two choices of 600 differ, and one of them counts for twenty."""
     server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
     local = replay(TRACE, "--config", CONFIG, "--json").json
     remote = replay(TRACE, "--target", server.address, "--json").json
@@ -218,7 +219,7 @@ def test_a_server_chooses_as_a_router_in_this_process_does(start_server: StartSe
     assert numbers.keys() == others.keys()
     for name, value in numbers.items():
         if isinstance(value, (int, float)):
-            value = pytest.approx(value, rel=0.02, abs=6 if isinstance(value, int) else 1e-9)
+            value = pytest.approx(value, rel=0.03, abs=6 if isinstance(value, int) else 1e-9)
         assert others[name] == value, name
     assert local["taught"] > 200
 
