@@ -51,17 +51,6 @@ class Cell:
         row = [self.decisions, self.bytes_total, self.outcomes, self.successes]
         return row if self.durations is None else row + self.durations.as_row()
 
-    def take(self, other: "Cell") -> None:
-        """Counts no longer what the other has counted, all of which was counted here."""
-        self.decisions -= other.decisions
-        self.bytes_total -= other.bytes_total
-        self.outcomes -= other.outcomes
-        self.successes -= other.successes
-        if other.durations is not None and self.durations is not None:
-            self.durations.take(other.durations)
-            if not self.durations.count:
-                self.durations = None
-
     @classmethod
     def from_row(cls, row: list[int]) -> "Cell":
         """The cell that `as_row` wrote."""
@@ -86,3 +75,14 @@ class RunningCell(Cell):
         if other.durations is not None and self.durations is None:
             self.durations = DenseSketch()
         super().merge(other)
+
+    def take(self, other: Cell) -> None:
+        """Counts no longer what the other has counted, all of which was counted here."""
+        self.decisions -= other.decisions
+        self.bytes_total -= other.bytes_total
+        self.outcomes -= other.outcomes
+        self.successes -= other.successes
+        if other.durations is not None and isinstance(self.durations, DenseSketch):
+            self.durations.take(other.durations)
+            if not self.durations.count:
+                self.durations = None

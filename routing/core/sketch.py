@@ -79,19 +79,6 @@ class Sketch:
                 bins[index] = bins.get(index, 0) + count
         self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
 
-    def take(self, other: "Sketch") -> None:
-        """Counts no longer what the other has counted, all of which was counted here. The
-        extremes stay as they were, and may now be too wide."""
-        bins = self.bins
-        for index, count in other.bins.items():
-            left = bins[index] - count
-            if left:
-                bins[index] = left
-            else:
-                del bins[index]
-        self.count -= other.count
-        self.sum_ms -= other.sum_ms
-
     def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
         if not self.count or min_ms < self.min_ms:
             self.min_ms = min_ms
@@ -184,13 +171,15 @@ class DenseSketch(Sketch):
         self._widen(1, duration_ms, duration_ms, duration_ms)
 
     def merge(self, other: Sketch) -> None:
+        for index, count in other.bins.items():
+            self._count(index, count)
         if other.count:
-            for index, count in other.bins.items():
-                self._count(index, count)
             self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
-            self._answers_count = -1
+        self._answers_count = -1
 
     def take(self, other: Sketch) -> None:
+        """Counts no longer what the other has counted, all of which was counted here. The
+        extremes stay as they were, and may now be too wide."""
         for index, count in other.bins.items():
             self._count(index, -count)
         self.count -= other.count

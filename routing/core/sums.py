@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from routing.core.counts import Cell, RunningCell
 from routing.core.packed import Names, Segment, unpack
 
-Totals = dict[str, Cell]
+Totals = dict[str, RunningCell]
 Distribution = dict[str, dict[str, int]]
 Cells = Mapping[str, Mapping[str, Cell]]
 """{content type: {backend: cell}}"""

@@ -161,3 +161,12 @@ def test_a_dense_sketch_grows_with_what_it_counts() -> None:
         assert dense.quantiles(SHARES) == plain.quantiles(SHARES)
     assert dense == plain
     assert dense.as_row() == plain.as_row()
+
+
+def test_a_dense_sketch_takes_in_nothing_where_there_is_nothing() -> None:
+    dense = DenseSketch()
+    dense.merge(Sketch())
+    assert (dense.count, dense.bins) == (0, {})
+    dense.add(5)
+    dense.merge(Sketch())
+    assert dense == sketch_of([5])
