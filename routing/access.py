@@ -134,7 +134,9 @@ class Access:
                 for one in self._files:
                     await one.look()
                 note_current(all(one.current for one in self._files))
-            except Exception:  # the top of a task that lives as long as the server: it must go on
+            # Files are other people's, and parsers of them raise many kinds. Nobody awaits this task:
+            # an error that ended it would be seen by nobody, and no certificate renewed again.
+            except Exception:
                 log.exception("looking after files failed")
             await sleep(self._server.reload_seconds)
 

@@ -187,7 +187,9 @@ class Calls:
             # hear what we say, and it is no fault of ours.
             status = Status.CANCELLED
             exchange.abandon()
-        except Exception as error:  # the one place where any error becomes a status; ours are logged
+        # A handler may raise anything, and the client must hear a status and not a broken stream:
+        # `verdict` knows the errors of the tree; any other is a fault of ours, logged with its traceback.
+        except Exception as error:
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
@@ -230,7 +232,9 @@ class Calls:
                 raise too_large(len(data), self._max_message_bytes)
             response = await method.function(self._codec.decode(data, method.request_type))
             return Reply(framed(self._codec.encode(response, method.reply_type)))
-        except Exception as error:  # the one place where any error becomes a status; ours are logged
+        # As in `_surround`: whatever a handler raises becomes a status here, for what is answered
+        # without a task. Let through, it would end the connection and all other calls on it.
+        except Exception as error:
             status, message = verdict(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)

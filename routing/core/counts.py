@@ -21,8 +21,6 @@ class Cell:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.as_row() == other.as_row()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes with every event
-
     def note_decision(self, size_bytes: int) -> None:
         self.decisions += 1
         self.bytes_total += size_bytes

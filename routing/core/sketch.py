@@ -56,8 +56,6 @@ class Sketch:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sketch) and self.as_row() == other.as_row()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes with every value
-
     def add(self, duration_ms: int) -> None:
         """Counts one duration of at least 1 ms."""
         self.add_to(bin_of(duration_ms), duration_ms)

@@ -155,5 +155,7 @@ class Listener:
                     log.info("connections are taken again connections=%d", len(self.connections))
                 for connection in list(self.connections):
                     connection.check(now)
-            except Exception:  # the top of a task that lives as long as the server: it must go on
+            # Nobody awaits this task: an error about one connection that ended it would leave all
+            # others without their time limits, and be seen by nobody.
+            except Exception:
                 log.exception("checking connections failed")

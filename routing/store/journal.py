@@ -166,7 +166,9 @@ class Journal:
                 await self._commit()
             except StoreError as error:
                 self._fail(error.message)
-            except Exception:  # the top of a task that lives as long as the server: it must go on
+            # Those who report wait for this task's commits: were it to end, they would wait for ever.
+            # So whatever it is, they are told that it failed, and the next round tries again.
+            except Exception:
                 log.exception("journal failed")
                 self._fail("a fault of the server's own")
 
