@@ -71,6 +71,7 @@ class LoopThread(Generic[Resident]):
             async with self._context as resident:
                 self._entered.set_result((resident, asyncio.get_running_loop(), ending))
                 await ending.wait()
+        # Whatever it is: the caller's thread waits for this future, and raises it there.
         except BaseException as error:
             if self._entered.done():
                 raise

@@ -134,20 +134,16 @@ def _read_sketch(
     gaps: Iterator[int],
     in_bins: Iterator[int],
 ) -> Sketch:
-    sketch = Sketch()
-    sketch.count = count
-    sketch.min_ms = next(sums)
-    index = bin_of(sketch.min_ms)
+    min_ms = next(sums)
+    index = bin_of(min_ms)
     if count == 1:
-        sketch.max_ms = sketch.sum_ms = sketch.min_ms
-        sketch.bins = {index: 1}
-        return sketch
-    sketch.max_ms = sketch.min_ms + next(spreads)
-    sketch.sum_ms = next(spreads) + sketch.min_ms * count
+        return Sketch.of((1, min_ms, min_ms, min_ms), {index: 1})
+    max_ms, sum_ms = min_ms + next(spreads), next(spreads) + min_ms * count
+    counts = {}
     for _ in range(next(bins)):
         index += next(gaps)
-        sketch.bins[index] = next(in_bins)
-    return sketch
+        counts[index] = next(in_bins)
+    return Sketch.of((count, sum_ms, min_ms, max_ms), counts)
 
 
 def _planes(column: list[int], width: int) -> bytes:

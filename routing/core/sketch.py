@@ -8,7 +8,7 @@ the bin's middle. Bins are counts, so merging is addition.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 RELATIVE_ERROR = 0.01
@@ -41,10 +41,10 @@ class Sketch:
     (498, 1000, 1000)
     """
 
-    __slots__ = ("bins", "count", "max_ms", "min_ms", "sum_ms")
+    __slots__ = ("_bins", "count", "max_ms", "min_ms", "sum_ms")
 
     def __init__(self) -> None:
-        self.bins: dict[int, int] = {}
+        self._bins: dict[int, int] = {}
         self.count = 0
         self.sum_ms = 0
         self.min_ms = 0
@@ -56,13 +56,18 @@ class Sketch:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sketch) and self.as_row() == other.as_row()
 
+    @property
+    def bins(self) -> Mapping[int, int]:
+        """How many values lie in each bin that has any."""
+        return self._bins
+
     def add(self, duration_ms: int) -> None:
         """Counts one duration of at least 1 ms."""
         self.add_to(bin_of(duration_ms), duration_ms)
 
     def add_to(self, index: int, duration_ms: int) -> None:
         """Counts one duration whose bin is known: several sketches count the same one."""
-        self.bins[index] = self.bins.get(index, 0) + 1
+        self._bins[index] = self._bins.get(index, 0) + 1
         self._widen(1, duration_ms, duration_ms, duration_ms)
 
     def merge(self, other: "Sketch") -> None:
@@ -70,9 +75,9 @@ class Sketch:
         if not other.count:
             return
         if not self.count:
-            self.bins = other.bins.copy()
+            self._bins = dict(other.bins)
         else:
-            bins = self.bins
+            bins = self._bins
             for index, count in other.bins.items():
                 bins[index] = bins.get(index, 0) + count
         self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
@@ -100,9 +105,9 @@ class Sketch:
         Between two neighbouring ranks it interpolates, as `statistics.quantiles`
         with method "inclusive" does. The extremes are exact.
         """
-        bins = sorted(self.bins)
+        bins = sorted(self._bins)
         # How many values lie in a bin or below it.
-        ends = list(accumulate(map(self.bins.__getitem__, bins)))
+        ends = list(accumulate(map(self._bins.__getitem__, bins)))
         answers = []
         for share in shares:
             rank = share * (self.count - 1)
@@ -133,12 +138,17 @@ class Sketch:
             row += (index, count)
         return row
 
-    @classmethod
-    def from_row(cls, row: list[int]) -> "Sketch":
+    @staticmethod
+    def from_row(row: list[int]) -> "Sketch":
         """The sketch that `as_row` wrote."""
-        sketch = cls()
-        sketch.count, sketch.sum_ms, sketch.min_ms, sketch.max_ms = row[:4]
-        sketch.bins = dict(zip(row[4::2], row[5::2], strict=True))
+        return Sketch.of(row[:4], dict(zip(row[4::2], row[5::2], strict=True)))
+
+    @staticmethod
+    def of(sums: Iterable[int], bins: dict[int, int]) -> "Sketch":
+        """One of these bins; `sums` are count, sum and extremes."""
+        sketch = Sketch()
+        sketch.count, sketch.sum_ms, sketch.min_ms, sketch.max_ms = sums
+        sketch._bins = bins
         return sketch
 
 
@@ -161,7 +171,7 @@ class DenseSketch(Sketch):
         self._answers_count = -1
 
     @property
-    def bins(self) -> dict[int, int]:  # type: ignore[override]  # read only, and made anew each time
+    def bins(self) -> Mapping[int, int]:
         return {index: count for index, count in enumerate(self._counts) if count}
 
     def add_to(self, index: int, duration_ms: int) -> None:

@@ -55,7 +55,7 @@ class CountedTable(HeaderTable):
     def maxsize(self, newmax: int) -> None:
         # The base class has a property, and properties are not inherited by halves.
         self.changes += 1
-        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]  # hpack types no setter
 
 
 class StrictDecoder(Decoder):
@@ -128,7 +128,8 @@ class CappedEncoder(Encoder):
 
     @header_table_size.setter
     def header_table_size(self, value: int) -> None:
-        Encoder.header_table_size.fset(self, min(value, ENCODER_TABLE_BYTES))  # type: ignore[attr-defined]
+        least = min(value, ENCODER_TABLE_BYTES)
+        Encoder.header_table_size.fset(self, least)  # type: ignore[attr-defined]  # likewise
 
 
 class RememberingEncoder(CappedEncoder):

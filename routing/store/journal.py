@@ -184,6 +184,7 @@ class Journal:
             if self._failing:
                 await _in_thread(self._file.reopen)
             size_bytes = await _in_thread(self._file.append, self._number, rows)
+        # Whatever it is, being cancelled too: those who wait must be told that nothing was kept.
         except BaseException:
             _answer(waiting, False)
             raise

@@ -119,6 +119,7 @@ class SqliteFile:
             try:
                 self._prepare()
                 self._inode = os.stat(self._path).st_ino
+            # Whatever it is, Ctrl-C too: a file left open would keep its lock.
             except BaseException:
                 self.close()
                 raise
