@@ -16,7 +16,7 @@ from typing import Any
 from routing.core.conditions import CONDITION_HALF_LIFE_DECISIONS, CONDITION_HALF_LIFE_S, moments
 from routing.core.effects import OWN
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
-from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location
+from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Evidence, Location
 from routing.core.past import STEP_S, Context, Past, Transfer
 
 CELL_DEGREES = 10.0
@@ -212,10 +212,13 @@ class Learning:
     ) -> Estimate:
         """One estimate out of all that the evidence still allows (Thompson, "On the
         likelihood that one unknown probability exceeds another", 1933)."""
-        past = self._pasts.get(backend.id) or Past(now)
+        past, evidence = self._pasts.get(backend.id), Evidence()
+        if past is None:
+            past = Past(now)
+        else:
+            evidence = past.standing(backend, context, now).evidence
         unheard = self._unheard(past)
         prior_ms, share = promise(backend, size_bytes, distance_km)
-        evidence = past.standing(backend, context, now).evidence
         if 0 < len(past.transfers) < CONVINCING and random.random() < UNCONVINCED:
             past = Past(now)
         correction = past.effects.total(context, share, math.log1p(inflight))

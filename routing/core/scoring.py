@@ -167,7 +167,7 @@ def _weighed(
     """By factor, the scores of the candidates; and their weighted sums."""
     # One factor after the other over all candidates: the same sums in the same order as
     # one candidate after the other, in half of the time.
-    columns = [scores(query, candidates) for scores in _SCORES]
+    columns = [of_factor(query, candidates) for of_factor in _SCORES]
     totals = [0.0] * len(candidates)
     for weight, column in zip(weights, columns, strict=True):
         totals = [total + weight * score for total, score in zip(totals, column, strict=True)]

@@ -21,7 +21,8 @@ _MIDDLE = 2 / (1 + _GAMMA)
 """A bin covers (γ^(i−1), γ^i]; γ^i × this is within RELATIVE_ERROR of all of it."""
 
 BLOCK = 16
-"""Bins that a dense sketch counts together, too: half as many as there mostly are such blocks."""
+"""Bins that a dense sketch counts together, too. A day's durations fill some twenty blocks: with
+smaller ones finding the block takes longer, with larger ones finding the bin in it."""
 
 
 def bin_of(duration_ms: int) -> int:
