@@ -28,10 +28,10 @@ from load import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, WIND
 from serve import HISTORY_HOURS, MEASUREMENTS, SERVICE, STARTED_AT, Measurement, config, request_of
 from unguarded import without_guards
 
-from routing.config import load as load_settings
+from routing.config.load import load as load_settings
 from routing.http2 import Http2Limits, Listener
-from routing.http2.protocol import Protocol
-from routing.server import assemble
+from routing.http2.connection import Protocol
+from routing.server.assembly import assemble
 
 CALLS_IN_A_READ = 16
 """What h2load sends in one write with 16 streams to a connection: all answers come at once."""

@@ -23,13 +23,13 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from routing.client.sync import RoutingClient
-from routing.options import markdown_table
+from routing.config.options import markdown_table
 from routing.simulation import scenario
-from routing.simulation.drawing import draw
-from routing.simulation.harness import Play
+from routing.simulation.generate import draw
 from routing.simulation.measures import Measures, measures
+from routing.simulation.play import Play
 from routing.simulation.policies import make
-from routing.simulation.served import Served, server_config
+from routing.simulation.remote import Served, server_config
 from routing.simulation.world import World
 
 PAGE = Path(__file__).parent.parent / "docs" / "decisions.md"

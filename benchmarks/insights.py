@@ -32,7 +32,8 @@ from core import CITIES, NOON, make_router
 from routing.core.model import Operation, Outcome, Query
 from routing.core.report import SystemFacts, insights, metrics
 from routing.core.router import Router
-from routing.reported import ReportWriter, finished
+from routing.rpc.responses import ReportWriter
+from routing.wire.struct_bytes import finished
 
 WEEK_S = 7 * 86_400.0
 AGAIN_OUTCOMES = 1_000

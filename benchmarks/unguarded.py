@@ -11,15 +11,15 @@ from dataclasses import fields, replace
 
 from grpclib.protocol import EventsProcessor
 
-from routing.cli import parser
-from routing.config import load
+from routing.cli.app import parser
+from routing.config.load import load
+from routing.config.options import OPTIONS
 from routing.http2 import Http2Limits
-from routing.http2.connection import Processor
-from routing.http2.gate import SETTINGS, Gate
-from routing.http2.limits import Budget
-from routing.loops import loop_factory
-from routing.options import OPTIONS
-from routing.server import serve
+from routing.http2.budget import Budget
+from routing.http2.events import Processor
+from routing.http2.frame_filter import SETTINGS, Gate
+from routing.server.event_loop import loop_factory
+from routing.server.run import serve
 
 BOUNDLESS = 1 << 30
 

@@ -38,3 +38,29 @@ class WatchedClock:
 
     def __repr__(self) -> str:
         return f"<WatchedClock ahead={self._ahead:.0f}>"
+
+
+class RequestClock:
+    """Time as the requests tell it, for replaying a trace faster than it happened.
+
+    Stands at 0 until the first timestamp; never runs backwards.
+
+    >>> clock = RequestClock()
+    >>> clock.advance(100.0); clock.advance(40.0); clock.advance(None)
+    >>> clock()
+    100.0
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def __repr__(self) -> str:
+        return f"<RequestClock now={self._now}>"
+
+    def advance(self, seconds: float | None) -> None:
+        """Moves to this time, if it is given and later."""
+        if seconds is not None:
+            self._now = max(self._now, seconds)

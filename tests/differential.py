@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from routing_pb.codec import CODECS
 
 from routing.errors import BadMessage
-from routing.wireformat import MessageCodec, decode_message
+from routing.protobuf.wireformat import MessageCodec, decode_message
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

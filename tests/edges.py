@@ -15,7 +15,7 @@ from grpclib.testing import ChannelFor
 from grpclib.utils import Wrapper
 
 from routing import wire
-from routing.calls import Calls, Servable
+from routing.rpc.calls import Calls, Servable
 
 ROUTING = "/ipfs_kit_py.routing.RoutingService"
 

@@ -9,10 +9,10 @@ from grpclib.const import Cardinality, Handler
 from grpclib.encoding.base import CodecBase
 from http2_peer import Peer
 
-from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
-from routing.http2.protocol import Protocol
-from routing.sockets import listen
+from routing.http2.connection import Protocol
+from routing.rpc.calls import Calls
+from routing.server.sockets import listen
 
 
 class Raw(CodecBase):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from certificates import self_signed
 
-from routing.access import DAY_SECONDS, SOON_SECONDS, Access
-from routing.auth import new_token
-from routing.config import load
+from routing.access.auth import new_token
+from routing.access.policy import DAY_SECONDS, SOON_SECONDS, Access
+from routing.config.load import load
 from routing.errors import ConfigError
 
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
@@ -30,7 +30,9 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO)
 
     def lines() -> list[str]:
-        found = [f"{r.levelname} {r.getMessage()}" for r in caplog.records if r.name == "routing.access"]
+        found = [
+            f"{r.levelname} {r.getMessage()}" for r in caplog.records if r.name == "routing.access.policy"
+        ]
         caplog.clear()
         return found
 

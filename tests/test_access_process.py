@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from server_process import PATIENCE_S, ServerProcess, StartServer
 
 from routing import wire
-from routing.auth import new_token
-from routing.server import FILES
+from routing.access.auth import new_token
+from routing.server.assembly import FILES
 
 SERVICE = "/ipfs_kit_py.routing.RoutingService"
 METHODS: dict[str, Any] = {

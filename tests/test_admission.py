@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from routing.admission import Admission, address
-from routing.auth import Rules, new_token, read_rules
-from routing.caller import Caller, Peer
+from routing.access.admission import Admission, address
+from routing.access.auth import Rules, new_token, read_rules
+from routing.access.rate_limit import RateLimit
 from routing.errors import PermissionDenied, TooManyCalls, Unauthenticated
-from routing.rate import RateLimit
+from routing.rpc.caller import Caller, Peer
 
 SELECT = "/ipfs_kit_py.routing.RoutingService/SelectBackend"
 INSIGHTS = "/ipfs_kit_py.routing.RoutingService/GetInsights"

@@ -9,11 +9,11 @@ from http2_peer import Peer, message
 from http2_server import Raw, Service
 from hyperframe.frame import DataFrame
 
-from routing.caller import Caller
-from routing.calls import Calls
 from routing.errors import PermissionDenied, TooManyCalls, Unauthenticated
 from routing.http2 import Http2Limits, Listener
-from routing.sockets import listen
+from routing.rpc.caller import Caller
+from routing.rpc.calls import Calls
+from routing.server.sockets import listen
 
 ECHO, TALK = "/test.Test/Echo", "/test.Test/Talk"
 OK, EXHAUSTED, DENIED, STRANGER = 0, 8, 7, 16

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.arguments import count, moment, port, positive, seconds, size, text
+from routing.cli.argument_types import count, moment, port, positive, seconds, size, text
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import server_process
 from certificates import self_signed, signed_by
 from server_process import PATIENCE_S, StartServer
 
-from routing.asking import credential, tls
-from routing.auth import new_token
-from routing.cli import main, parser
+from routing.access.auth import new_token
+from routing.cli.app import main, parser
+from routing.cli.connect import credential, tls
 from routing.client.target import TlsFiles, opener
 from routing.errors import ConfigError, RoutingError
 
@@ -153,7 +153,7 @@ def test_a_name_that_no_auth_file_may_hold_is_refused(name: str, capsys: pytest.
 
 
 def test_the_server_does_not_take_the_token_for_a_setting_of_its_own() -> None:
-    from routing.config import load
+    from routing.config.load import load
 
     assert load(environment={"ROUTING_TOKEN": "x"}).warnings == ()
     assert "ROUTING_TOKEN" not in os.environ

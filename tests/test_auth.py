@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing import wire
-from routing.auth import ROLES, Identity, Rules, check_role, new_token, read_rules
-from routing.caller import Caller, Peer
+from routing.access.auth import ROLES, Identity, Rules, check_role, new_token, read_rules
 from routing.errors import ConfigError, PermissionDenied, Unauthenticated
+from routing.rpc.caller import Caller, Peer
 
 ROUTING = "/ipfs_kit_py.routing.RoutingService"
 

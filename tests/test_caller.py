@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from routing.caller import Caller, Peer
+from routing.rpc.caller import Caller, Peer
 
 
 class Connection(asyncio.BaseTransport):

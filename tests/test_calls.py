@@ -13,7 +13,6 @@ from grpclib.client import Channel
 from grpclib.exceptions import GRPCError
 
 from routing import wire
-from routing.calls import KEPT_MESSAGES, Calls, snake_case
 from routing.errors import (
     BadMessage,
     ConfigError,
@@ -25,7 +24,8 @@ from routing.errors import (
     NotServed,
     Unsupported,
 )
-from routing.exchange import Exchange
+from routing.rpc.calls import KEPT_MESSAGES, Calls, snake_case
+from routing.rpc.exchange import Exchange
 
 SELECT = f"{ROUTING}/SelectBackend"
 STREAM = f"{ROUTING}/StreamMetrics"
@@ -422,10 +422,10 @@ async def test_calls_are_counted_by_method_and_status(calls: Calls) -> None:
 
 
 async def test_every_call_is_one_line_at_debug(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, logger="routing.calls")
+    caplog.set_level(logging.DEBUG, logger="routing.rpc.calls")
     async with on_a_socket(calls, Service()) as address, grpc.aio.insecure_channel(address) as channel:
         await channel.unary_unary(SELECT)(b"")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "routing.calls"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "routing.rpc.calls"]
     phrase, method, status, ms, peer = line.rsplit(" ", 4)
     assert (phrase, method, status) == ("call ended", f"method={SELECT}", "status=OK")
     assert ms.startswith("ms=")

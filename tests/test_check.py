@@ -14,13 +14,13 @@ from grpclib.testing import ChannelFor
 from routing_pb.grpc.reflection import v1
 
 from routing import wire
-from routing.check import CHECKS, CONTENT_TYPE, Finding, Probe, examine
+from routing.cli.check import CHECKS, CONTENT_TYPE, Finding, Probe, examine
 from routing.client import RoutingClient
-from routing.config import load
+from routing.config.load import load
 from routing.errors import InvalidArgument
-from routing.reflection import Reflection, compiled_schema
-from routing.server import Assembly, assemble
-from routing.service import RoutingService
+from routing.rpc.reflection import Reflection, compiled_schema
+from routing.rpc.service import RoutingService
+from routing.server.assembly import Assembly, assemble
 
 NAMES = [name for name, _ in CHECKS]
 

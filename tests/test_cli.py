@@ -13,9 +13,9 @@ from server_process import PATIENCE_S, command, process_environment
 
 import routing
 import routing.client
-from routing.cli import COMMANDS, main, parser
+from routing.cli.app import COMMANDS, main, parser
+from routing.config.options import OPTIONS
 from routing.errors import InvalidArgument, RoutingError
-from routing.options import OPTIONS
 
 HEAVY = {"asyncio", "betterproto2", "dateutil", "grpclib", "h2", "rich", "routing_pb", "shtab", "ssl"}
 """What `--help` must not wait for."""

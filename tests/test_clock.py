@@ -8,11 +8,11 @@ import pytest
 from edges import in_memory
 
 from routing import wire
-from routing.calls import Calls
 from routing.clock import JUMP_SECONDS, WatchedClock
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.service import RoutingService
+from routing.rpc.calls import Calls
+from routing.rpc.service import RoutingService
 from routing.store import Memory
 
 NOON = 1_700_000_000.0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from server_process import ServerProcess
 
-from routing.cli import COMMANDS, main
+from routing.cli.app import COMMANDS, main
 
 FILE = Path(__file__).parent.parent / "docs" / "command-line.md"
 PAGE = FILE.read_text(encoding="utf-8")

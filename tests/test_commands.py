@@ -18,7 +18,7 @@ from certificates import self_signed
 from server_process import PATIENCE_S, ServerProcess, command, process_environment
 
 import routing.client
-import routing.generate
+import routing.protobuf.generator.generate
 from routing.cli import main
 from routing.client import Acknowledgement, Location, Selection
 from routing.core.factors import FACTORS
@@ -550,8 +550,8 @@ def test_generate_says_what_changed_and_checks_without_writing(
         assert (proto_dir, gen_dir, check) == ("proto", "gen", bool(flags))
         return changed
 
-    monkeypatch.setattr(routing.generate, "checkout", lambda: ("proto", "gen"))
-    monkeypatch.setattr(routing.generate, "generate", generate)
+    monkeypatch.setattr(routing.protobuf.generator.generate, "checkout", lambda: ("proto", "gen"))
+    monkeypatch.setattr(routing.protobuf.generator.generate, "generate", generate)
     assert main(["generate", *flags]) == code
     assert capsys.readouterr() == (said, "")
 

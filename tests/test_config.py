@@ -9,11 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routing.config import CONFIG_VARIABLE, load
-from routing.core.factors import FACTORS
-from routing.core.model import Backend
-from routing.errors import ConfigError
-from routing.options import (
+from routing.config.load import CONFIG_VARIABLE, load
+from routing.config.options import (
     OPTIONS,
     Option,
     RoutingSettings,
@@ -22,8 +19,11 @@ from routing.options import (
     http2_table,
     options_table,
 )
-from routing.profiles import PROFILE, profile_table
-from routing.tables import MAX_FILE_BYTES
+from routing.config.profiles import PROFILE, profile_table
+from routing.config.toml import MAX_FILE_BYTES
+from routing.core.factors import FACTORS
+from routing.core.model import Backend
+from routing.errors import ConfigError
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
 

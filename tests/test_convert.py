@@ -11,16 +11,6 @@ from hypothesis import strategies as st
 from routing_pb.google.protobuf import Value
 
 from routing import wire
-from routing.convert import (
-    read_insights_request,
-    read_metrics_request,
-    read_outcome,
-    read_query,
-    write_decision,
-    write_insights,
-    write_metrics,
-    write_recorded,
-)
 from routing.core.factors import FACTORS
 from routing.core.model import (
     Decision,
@@ -36,6 +26,8 @@ from routing.core.model import (
 )
 from routing.core.report import SECTIONS, Insights, Metrics
 from routing.errors import InvalidArgument
+from routing.rpc.requests import read_insights_request, read_metrics_request, read_outcome, read_query
+from routing.rpc.responses import write_decision, write_insights, write_metrics, write_recorded
 
 NAN, INFINITY = float("nan"), float("inf")
 

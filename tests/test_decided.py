@@ -8,18 +8,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing import decided, wire
-from routing.calls import Calls
-from routing.config import load
-from routing.convert import write_decision
+from routing import wire
+from routing.clock import RequestClock
+from routing.config.load import load
 from routing.core.factors import FACTORS
 from routing.core.model import Backend, Decision, Estimate, Query, Ranked
 from routing.core.router import Router
-from routing.decided import DecisionWriter
-from routing.reply import Reply
-from routing.server import assemble
-from routing.service import RequestClock, RoutingService
+from routing.rpc.calls import Calls
+from routing.rpc.reply import Reply
+from routing.rpc.responses import DecisionWriter, write_decision
+from routing.rpc.service import RoutingService
+from routing.server.assembly import assemble
 from routing.store import Memory
+from routing.wire import struct_bytes
 
 CODEC = wire.Codec()
 SELECT = "/ipfs_kit_py.routing.RoutingService/SelectBackend"
@@ -57,7 +58,7 @@ def test_a_decision_written_straight_is_the_message_encoded(seen: list[tuple[Dec
 
 
 def test_names_are_forgotten_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decided, "MAX_NAMES", 10)
+    monkeypatch.setattr(struct_bytes, "MAX_NAMES", 10)
     writer = DecisionWriter()
     estimate, scores = Estimate(1.0, 0.5, 1.0, 0.5), (0.5,) * len(FACTORS)
     for number in range(0, 100, 5):

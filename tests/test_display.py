@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from routing.display import TONES, Cell, Table, plain, pretty, printable
+from routing.cli.output.tables import TONES, Cell, Table, plain, pretty, printable
 
 PRICES = Table("prices", ("backend", ">dollars"), (("s3", "0.023"), (Cell("filecoin", "strong"), "1,204")))
 

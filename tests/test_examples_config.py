@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.config import load
+from routing.config.load import load
 from routing.core.model import NEUTRAL_SUCCESS_RATE, Backend
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.expiry import expires_at, not_after
+from routing.access.expiry import expires_at, not_after
 
 NOON = datetime.datetime(2030, 1, 2, 12, tzinfo=datetime.UTC)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from routing import generate as generating
-from routing.codegen import codec_modules
 from routing.errors import MissingExtra, RoutingError
-from routing.generate import checkout, generate
+from routing.protobuf.generator import generate as generating
+from routing.protobuf.generator.emitter import codec_modules
+from routing.protobuf.generator.generate import checkout, generate
 
 ROOT = Path(__file__).parent.parent
 PROTO, GEN = ROOT / "proto", ROOT / "gen"
@@ -148,7 +148,8 @@ def test_without_its_extra_it_says_which(missing: str, monkeypatch: pytest.Monke
 
 
 def test_in_a_checkout_it_finds_proto_and_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generating, "__file__", str(tmp_path / "routing" / "generate.py"))
+    inside = tmp_path / "routing" / "protobuf" / "generator" / "generate.py"
+    monkeypatch.setattr(generating, "__file__", str(inside))
     with pytest.raises(RoutingError, match="has no proto/"):
         checkout()
     (tmp_path / "proto").mkdir()

@@ -10,8 +10,8 @@ from grpclib.testing import ChannelFor
 from routing_pb.grpc.health.v1 import HealthCheckRequest, HealthListRequest, HealthStub
 
 from routing import wire
-from routing.calls import Calls
-from routing.health import Health
+from routing.rpc.calls import Calls
+from routing.rpc.health import Health
 
 SERVICE = "ipfs_kit_py.routing.RoutingService"
 

@@ -18,8 +18,8 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
+from routing.http2.connection import Protocol
 from routing.http2.listener import BACKLOG, Listener
-from routing.http2.protocol import Protocol
 from routing.http2.streams import CallStream
 
 LARGEST = 4 << 20

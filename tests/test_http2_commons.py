@@ -13,8 +13,8 @@ from http2_server import abused, serving
 from hyperframe.frame import DataFrame, SettingsFrame
 
 from routing.http2 import Http2Limits
-from routing.http2.commons import Commons
-from routing.http2.gate import HEADERS, PING
+from routing.http2.frame_filter import HEADERS, PING
+from routing.http2.shared import Commons
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

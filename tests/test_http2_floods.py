@@ -21,8 +21,8 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from routing.http2.gate import DATA, HEADERS, PING, RST_STREAM, SETTINGS
-from routing.http2.protocol import SLICE_BYTES
+from routing.http2.connection import SLICE_BYTES
+from routing.http2.frame_filter import DATA, HEADERS, PING, RST_STREAM, SETTINGS
 
 LARGEST = 4 << 20
 

@@ -8,7 +8,8 @@ from http2_peer import PREFACE, raw
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.http2.gate import (
+from routing.http2.budget import Budget, Http2Limits
+from routing.http2.frame_filter import (
     CONTINUATION,
     DATA,
     GOAWAY,
@@ -21,7 +22,6 @@ from routing.http2.gate import (
     Gate,
     Violation,
 )
-from routing.http2.limits import Budget, Http2Limits
 
 GREETING = PREFACE + raw(SETTINGS)
 UNKNOWN = 0xBE

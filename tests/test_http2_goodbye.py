@@ -3,9 +3,10 @@
 import asyncio
 import errno
 
-from routing.http2.commons import Commons
-from routing.http2.connection import Link, Session
-from routing.http2.limits import Budget, Http2Limits
+from routing.http2.budget import Budget, Http2Limits
+from routing.http2.link import Link
+from routing.http2.session import Session
+from routing.http2.shared import Commons
 
 
 class ResetByPeer(asyncio.Transport):

@@ -26,14 +26,14 @@ from hyperframe.frame import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing import caller
-from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
-from routing.http2.connection import Processor
-from routing.http2.gate import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
-from routing.http2.lane import Lane
-from routing.http2.protocol import Protocol
-from routing.reply import Reply
+from routing.http2.connection import Protocol
+from routing.http2.events import Processor
+from routing.http2.fast_path import Lane
+from routing.http2.frame_filter import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from routing.rpc import caller
+from routing.rpc.calls import Calls
+from routing.rpc.reply import Reply
 
 END, END_HEADERS = 0x1, 0x4
 

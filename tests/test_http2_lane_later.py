@@ -11,11 +11,11 @@ from http2_peer import PREFACE, message, raw
 from http2_server import Clock, Raw, Service
 from test_http2_lane import Case, Client, Wire
 
-from routing.calls import Calls
 from routing.http2 import Http2Limits, Listener
-from routing.http2.gate import GOAWAY, RST_STREAM, SETTINGS, WINDOW_UPDATE
-from routing.http2.lane import MOST_LATER_BYTES
-from routing.http2.protocol import Protocol
+from routing.http2.connection import Protocol
+from routing.http2.fast_path import MOST_LATER_BYTES
+from routing.http2.frame_filter import GOAWAY, RST_STREAM, SETTINGS, WINDOW_UPDATE
+from routing.rpc.calls import Calls
 
 
 class Faulty(Service):

@@ -13,19 +13,21 @@ from h2.connection import H2Connection
 from h2.stream import StreamClosedBy
 
 from routing.http2 import Http2Limits
-from routing.http2.connection import Session
+from routing.http2.session import Session
 
 EDGE = Path(__file__).parent.parent / "routing" / "http2"
 
 TOUCHED = {
-    "connection": {
+    "session": {
         "_closed_streams": "a stream that h2 never had is one of which late frames may come",
         "_inbound_flow_control_window_manager": "its bytes count in the client's window, without a stream",
+    },
+    "link": {
         "_connection": "grpclib's way to h2, which our link needs for the same",
         "_transport": "grpclib's way to the socket, likewise",
     },
     "streams": {"_h2_connection": "grpclib's stream answers through it, and ours in its place"},
-    "answers": {"_DispatchServerEvents": "request_handler asks for one; empty, it does nothing"},
+    "handlers": {"_DispatchServerEvents": "request_handler asks for one; empty, it does nothing"},
     "listener": {"grpclib._typing": "the type of what is served; nothing at run time"},
 }
 """By module, with the reason. Whatever is not here is not touched."""

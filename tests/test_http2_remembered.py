@@ -8,7 +8,7 @@ from hpack import Decoder, Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.http2.remembered import (
+from routing.http2.hpack_cache import (
     ENCODER_TABLE_BYTES,
     MAX_BLOCK_BYTES,
     MAX_BLOCKS,

@@ -16,7 +16,7 @@ from hyperframe.frame import (
     PingFrame,
 )
 
-from routing.http2.gate import HEADERS, PING
+from routing.http2.frame_filter import HEADERS, PING
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing import logs
+from routing.server.run import logs
 
 
 def record(message: str, *arguments: object, exc_info: object = None) -> logging.LogRecord:
-    made = logging.LogRecord("routing.server", logging.INFO, __file__, 1, message, arguments, exc_info)  # type: ignore[arg-type]
+    made = logging.LogRecord("routing.server.run", logging.INFO, __file__, 1, message, arguments, exc_info)  # type: ignore[arg-type]
     made.created, made.msecs = 1_769_860_800.25, 250.0
     return made
 
@@ -55,7 +55,7 @@ def lossy(descriptor: int) -> logs.LossyHandler:
 
 def test_a_line_says_time_level_logger_phrase_and_pairs() -> None:
     assert logfmt("server ready address=%s backends=%d", "127.0.0.1:50051", 3) == (
-        "2026-01-31T12:00:00.250Z INFO routing.server server ready address=127.0.0.1:50051 backends=3"
+        "2026-01-31T12:00:00.250Z INFO routing.server.run server ready address=127.0.0.1:50051 backends=3"
     )
 
 
@@ -63,7 +63,7 @@ def test_json_holds_the_same_with_numbers_as_numbers() -> None:
     assert as_json("server ready address=%s backends=%s tls=%s", "[::1]:1", 3, True) == {
         "time": "2026-01-31T12:00:00.250Z",
         "level": "INFO",
-        "logger": "routing.server",
+        "logger": "routing.server.run",
         "message": "server ready",
         "address": "[::1]:1",
         "backends": 3,
@@ -141,8 +141,8 @@ def test_a_pipe_that_nobody_reads_loses_lines_and_says_how_many(pipe: tuple[int,
     lines = os.read(pipe[0], 1 << 20).decode().splitlines()
     assert lost == 2
     assert [line.partition(" ")[2] for line in lines] == [
-        "WARNING routing.logs log lines lost count=2",
-        "INFO routing.server read again",
+        "WARNING routing.server.logs log lines lost count=2",
+        "INFO routing.server.run read again",
     ]
     assert handler.lost == 0
 
@@ -185,7 +185,7 @@ def root() -> Iterator[logging.Logger]:
 def test_the_level_is_ours_alone(root: logging.Logger, pipe: tuple[int, int]) -> None:
     with os.fdopen(os.dup(pipe[1]), "w") as output:
         logs.configure("DEBUG", "logfmt", output)
-        logging.getLogger("routing.calls").debug("call method=%s", "M")
+        logging.getLogger("routing.rpc.calls").debug("call method=%s", "M")
         logging.getLogger("hpack.hpack").debug("authorization: secret")
         logging.getLogger("grpclib.server").warning("odd")
     said = os.read(pipe[0], 4096).decode()
@@ -196,7 +196,7 @@ def test_the_level_is_ours_alone(root: logging.Logger, pipe: tuple[int, int]) ->
 
 def test_without_an_output_nothing_is_logged(root: logging.Logger) -> None:
     logs.configure("INFO", "json", None)
-    logging.getLogger("routing.server").info("to nobody")
+    logging.getLogger("routing.server.run").info("to nobody")
     assert isinstance(root.handlers[0], logging.NullHandler)
 
 

@@ -8,11 +8,11 @@ import pytest
 from server_process import StartServer
 
 from routing import wire
+from routing.config.options import ServerSettings, Settings
 from routing.errors import MissingExtra
 from routing.http2 import Http2Limits
-from routing.loops import loop_factory
-from routing.options import ServerSettings, Settings
-from routing.server import serve
+from routing.server.event_loop import loop_factory
+from routing.server.run import serve
 
 SELECT = "/ipfs_kit_py.routing.RoutingService/SelectBackend"
 
@@ -26,7 +26,7 @@ def made_by(name: str) -> str:
 
 def test_asyncio_is_taken_where_it_is_asked_for_or_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made_by("asyncio") == "asyncio"
-    monkeypatch.setattr("routing.loops.find_spec", lambda _: None)
+    monkeypatch.setattr("routing.server.event_loop.find_spec", lambda _: None)
     assert made_by("auto") == "asyncio"
 
 
@@ -37,7 +37,7 @@ def test_uvloop_is_taken_where_it_is_installed(name: str) -> None:
 
 
 def test_uvloop_that_is_not_installed_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routing.loops.find_spec", lambda _: None)
+    monkeypatch.setattr("routing.server.event_loop.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"event_loop uvloop needs the extra 'fast'"):
         loop_factory("uvloop")
 
@@ -72,7 +72,7 @@ async def test_the_short_way_is_taken_unless_it_is_turned_off(
     def listener(_servables: object, _codec: object, limits: Http2Limits) -> None:
         raise Told(limits.fast)
 
-    monkeypatch.setattr("routing.server.Listener", listener)
+    monkeypatch.setattr("routing.server.run.Listener", listener)
     settings = Settings(ServerSettings(host="127.0.0.1", port=0, fast_path=fast))
     with pytest.raises(Told, match=str(fast)):
         await serve(settings, log_output=None)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from routing.moments import moment_of
+from routing.timestamps import moment_of
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.limits import Http2Limits
+from routing.config.http2_limits import Http2Limits
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "promises.md").read_text()

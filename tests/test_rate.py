@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.rate import MAX_CALLERS, RateLimit
+from routing.access.rate_limit import MAX_CALLERS, RateLimit
 
 RATES = st.sampled_from([0.5, 1.0, 8.0, 1024.0])
 """Whose intervals a float holds exactly, as it does the times below: twins then agree to the last digit."""

@@ -9,10 +9,10 @@ import pytest
 import server_process
 from server_process import StartServer
 
-from routing.cli import COMMANDS
+from routing.cli.app import COMMANDS
+from routing.config.options import markdown_table
 from routing.core.factors import FACTORS
 from routing.core.scoring import PRIORITIES, STRATEGIES, STRATEGY_ALIASES, default_weights, weight_table
-from routing.options import markdown_table
 
 README = Path(__file__).parent.parent / "README.md"
 FIRST_CALL = re.compile(r"```console\n\$ \.venv/bin/routing (select .*)\n((?:.*\n)*?)```")

@@ -20,8 +20,8 @@ from routing_pb.grpc.reflection.v1 import (
 )
 
 from routing import wire
-from routing.calls import Calls
-from routing.reflection import Reflection, ReflectionAlpha, compiled_schema
+from routing.rpc.calls import Calls
+from routing.rpc.reflection import Reflection, ReflectionAlpha, compiled_schema
 
 ROUTING = "ipfs_kit_py.routing"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from routing.access.reload import Reloaded
 from routing.errors import ConfigError
-from routing.reload import Reloaded
 
 
 class Number:
@@ -35,7 +35,7 @@ def number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Number:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "routing.reload"]
+    return [record.getMessage() for record in caplog.records if record.name == "routing.access.reload"]
 
 
 def test_a_file_that_cannot_be_read_at_the_start_stops_it(tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ from grpclib.testing import ChannelFor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing import decided, wire
-from routing.config import load
-from routing.convert import write_insights, write_metrics
+from routing import wire
+from routing.config.load import load
 from routing.core.model import Backend, Outcome, Query
 from routing.core.report import SECTIONS, Insights, Metrics, SystemFacts, insights, metrics
 from routing.core.router import Router
-from routing.reported import ENTRIES_IN_A_STEP, ReportWriter, RowsWriter, StructWriter, finished
-from routing.server import assemble
-from routing.service import RoutingService
+from routing.rpc.responses import ReportWriter, write_insights, write_metrics
+from routing.rpc.service import RoutingService
+from routing.server.assembly import assemble
 from routing.store import Memory
+from routing.wire import struct_bytes
+from routing.wire.struct_bytes import ENTRIES_IN_A_STEP, RowsWriter, StructWriter, finished
 
 CODEC = wire.Codec()
 NOW = 1_800_000_000.25
@@ -97,7 +98,7 @@ def test_a_row_of_another_kind_is_our_own_mistake() -> None:
 
 
 def test_names_are_forgotten_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decided, "MAX_NAMES", 10)
+    monkeypatch.setattr(struct_bytes, "MAX_NAMES", 10)
     structs, rows = StructWriter(), RowsWriter(["a"])
     for number in range(0, 100, 5):
         held = {f"backend-{number + at}": {"a": 1.0} for at in range(5)}

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from routing import screen as screen_module
-from routing.display import Cell, Table
-from routing.screen import Screen
+from routing.cli.output import screen as screen_module
+from routing.cli.output.screen import Screen
+from routing.cli.output.tables import Cell, Table
 
 TABLE = Table("prices", ("backend", ">dollars"), (("s3", Cell("0.023", "good")),))
 

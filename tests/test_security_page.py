@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from server_process import PATIENCE_S, ServerProcess, process_environment
 
-from routing.auth import ROLES
+from routing.access.auth import ROLES
+from routing.config.options import markdown_table
 from routing.errors import listed
-from routing.options import markdown_table
 
 PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(console|toml)\n(.*?)```", re.DOTALL)
@@ -88,8 +88,8 @@ def test_the_page_shows_the_roles_as_they_are() -> None:
 
 
 def test_the_page_names_what_is_kept_open() -> None:
-    from routing.rate import MAX_CALLERS
-    from routing.server import FILES
+    from routing.access.rate_limit import MAX_CALLERS
+    from routing.server.assembly import FILES
 
     assert f"{MAX_CALLERS:,} callers" in PAGE
     assert f"`{FILES}`" in PAGE

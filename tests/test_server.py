@@ -65,7 +65,7 @@ def test_it_says_where_it_serves(server: ServerProcess) -> None:
 def test_a_signal_ends_it_with_exit_code_0(server: ServerProcess, number: signal.Signals) -> None:
     assert server.stop(number) == 0
     assert [re.sub(r"^\S+Z | [a-z_]+=.*", "", line) for line in server.lines] == [
-        f"INFO routing.server server {what}" for what in ("starting", "ready", "draining", "ended")
+        f"INFO routing.server.run server {what}" for what in ("starting", "ready", "draining", "ended")
     ]
     assert f"signal={number.name}" in server.lines[2]
 

@@ -11,10 +11,12 @@ import pytest
 from edges import ManualTime, in_memory, status_of, until
 
 from routing import wire
-from routing.calls import Calls
+from routing.clock import RequestClock
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.service import RequestClock, RoutingService, Turns
+from routing.rpc.calls import Calls
+from routing.rpc.service import RoutingService
+from routing.rpc.streaming import Turns
 from routing.store import Memory
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)

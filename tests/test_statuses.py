@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routing import errors
 from routing.errors import BadMessage, InvalidArgument, NoEligibleBackend, RoutingError
-from routing.statuses import MAX_MESSAGE_BYTES, STATUSES, status_message, verdict
+from routing.rpc.status import MAX_MESSAGE_BYTES, STATUSES, status_message, verdict
 
 NEVER_IN_A_CALL = {RoutingError, errors.BadTrace, errors.ConfigError, errors.MissingExtra}
 """Errors of an operator; a caller who meets one has met a fault of ours."""

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 import pytest
 
+from routing.config.options import Settings
 from routing.core.events import decided, reported
 from routing.core.model import Backend, Outcome, Query
 from routing.core.router import Router
-from routing.options import Settings
 from routing.store import Lock, SqliteFile, StoreError, sqlite
 from routing.store.compaction import compact, fold
 from routing.store.restore import Restored, restore

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from edges import until
 
+from routing.config.options import ServerSettings, Settings
 from routing.core.events import replay
 from routing.core.model import Backend, Outcome, Query, Recorded
 from routing.core.router import Router
 from routing.errors import ConfigError
-from routing.options import ServerSettings, Settings
 from routing.store import Memory, journal, open_store
 from routing.store.journal import NOT_KEPT, Durability, Journal, compaction_due
 from routing.store.lock import Lock

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from routing.reflection import compiled_schema
-from routing.symbols import Schema
+from routing.protobuf.descriptors import Schema
+from routing.rpc.reflection import compiled_schema
 
 PROTO = descriptor_pb2.FileDescriptorProto(
     name="shop.proto",

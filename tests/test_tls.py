@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from certificates import Pair, self_signed, signed_by
 
+from routing.access.tls import NewestContext, TlsFiles, server_context
 from routing.errors import ConfigError
-from routing.tls import NewestContext, TlsFiles, server_context
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from routing.cells import FORMS, cell, duration_text, money_text, size_text
-from routing.core.model import Backend
-from routing.core.report import SECTIONS
-from routing.display import Block, Cell, Table, plain
-from routing.views import (
+from routing.cli.output.formats import FORMS, cell, duration_text, money_text, size_text
+from routing.cli.output.tables import Block, Cell, Table, plain
+from routing.cli.output.views import (
     SECTION_VIEWS,
     decision_view,
     insights_view,
@@ -17,6 +15,8 @@ from routing.views import (
     profiles_view,
     update_view,
 )
+from routing.core.model import Backend
+from routing.core.report import SECTIONS
 
 WEIGHTS = {"performance": 0.75, "cost": 0.25}
 CANDIDATES = {
@@ -332,7 +332,7 @@ def test_profiles_show_prices_as_they_were_given_and_name_the_disabled() -> None
 
 
 def test_a_profiles_columns_are_fields_of_a_backend() -> None:
-    from routing.views import _PRICES, _SPEEDS
+    from routing.cli.output.views import _PRICES, _SPEEDS
 
     assert {*_PRICES, *_SPEEDS} <= set(Backend.__dataclass_fields__)
 

@@ -18,7 +18,13 @@ from routing_pb.google.protobuf import ListValue, NullValue, Struct, Timestamp, 
 
 from routing import wire
 from routing.errors import BadMessage
-from routing.wireformat import MAX_FIELDS, check_field_count, decode_message, write_int32, write_int64
+from routing.protobuf.wireformat import (
+    MAX_FIELDS,
+    check_field_count,
+    decode_message,
+    write_int32,
+    write_int64,
+)
 
 NAMES = sorted(GOOGLE)
 REQUEST = "ipfs_kit_py.routing.SelectBackendRequest"

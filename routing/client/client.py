@@ -15,8 +15,8 @@ from grpclib.client import Channel
 
 from routing import wire
 from routing.client import messages
-from routing.client.link import Link, bearer
-from routing.client.retry import Caller
+from routing.client.connection import Link, bearer
+from routing.client.retries import Caller
 from routing.client.target import Tls, opener
 from routing.client.trial import Measured, Trial, noted
 from routing.client.values import Acknowledgement, Insights, Metrics, Selection

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from routing.client.client import Asked
 from routing.client.client import RoutingClient as AsyncClient
 from routing.client.errors import ClientClosed
-from routing.client.loop import LoopThread
+from routing.client.loop_thread import LoopThread
 from routing.client.target import Tls
 from routing.client.trial import Trial, noted
 from routing.client.values import Selection

@@ -8,9 +8,9 @@ from dataclasses import replace
 from grpclib.testing import ChannelFor
 
 from routing.client.client import RoutingClient
-from routing.config import load
+from routing.config.load import load
 from routing.core.model import Backend
-from routing.server import assemble
+from routing.server.assembly import assemble
 
 
 @asynccontextmanager

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from routing.core.counts import Cell
-from routing.core.learned import learned
+from routing.core.beliefs import learned
 from routing.core.model import State, SystemStatus
 from routing.core.router import Router
+from routing.core.usage.cell import Cell
 
 DEFAULT_HOURS = 24
 """The contract's window where none is asked for."""

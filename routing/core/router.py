@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from routing.core.factors import FACTORS
-from routing.core.learning import DRAWN_SHARE, Learning, context_of
+from routing.core.learning.estimates import DRAWN_SHARE, Learning, context_of
 from routing.core.model import (
     Backend,
     Candidate,
@@ -22,11 +22,11 @@ from routing.core.model import (
     State,
 )
 from routing.core.placement import Pending, Placement
-from routing.core.recent import Recent
 from routing.core.registry import Registry
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
 from routing.core.suspension import Record, Suspensions
-from routing.core.windows import HOUR_S, Windows
+from routing.core.usage.recent import Recent
+from routing.core.usage.windows import HOUR_S, Windows
 from routing.errors import InvalidArgument, NoEligibleBackend
 
 MAX_ALTERNATIVES = 32

@@ -6,7 +6,7 @@ h2 (`connection.Session`) makes events of them; `connection.Processor` turns the
 one connection together and watches its patience, `listener` all of them.
 """
 
-from routing.http2.limits import Http2Limits
+from routing.http2.budget import Http2Limits
 from routing.http2.listener import Listener
 
 __all__ = ["Http2Limits", "Listener"]

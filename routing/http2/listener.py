@@ -14,10 +14,10 @@ from grpclib._typing import IServable
 from grpclib.encoding.base import CodecBase
 from h2.errors import ErrorCodes
 
-from routing.http2.commons import Commons
-from routing.http2.limits import Http2Limits
-from routing.http2.protocol import Protocol
-from routing.reply import Prompt, Prompting
+from routing.http2.budget import Http2Limits
+from routing.http2.connection import Protocol
+from routing.http2.shared import Commons
+from routing.rpc.reply import Prompt, Prompting
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from grpclib import protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 
-from routing.http2.limits import MAX_FRAME_BYTES
+from routing.http2.budget import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
-    from routing.http2.connection import Link
+    from routing.http2.link import Link
 
 
 class Buffer:

@@ -6,7 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from routing import wire
-from routing.convert import (
+from routing.config.validators import LARGEST_INT64, Kind, Mismatch, number, one_of, switch
+from routing.core.model import Operation, Outcome, Query
+from routing.errors import InvalidArgument
+from routing.rpc.requests import (
     MAX_AVAILABLE_BACKENDS,
     MAX_CONTENT_HASH_BYTES,
     MAX_CONTENT_TYPE_BYTES,
@@ -15,10 +18,7 @@ from routing.convert import (
     read_outcome,
     read_query,
 )
-from routing.core.model import Operation, Outcome, Query
-from routing.errors import InvalidArgument
-from routing.kinds import LARGEST_INT64, Kind, Mismatch, number, one_of, switch
-from routing.moments import moment_of
+from routing.timestamps import moment_of
 
 LARGEST_INT32 = (1 << 31) - 1
 LATEST = 253_402_300_799

@@ -10,7 +10,7 @@ error, and the count.
 
 import math
 
-from routing.core.sketch import RELATIVE_ERROR
+from routing.core.usage.sketch import RELATIVE_ERROR
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _MIDDLE = 2 / (1 + _GAMMA)

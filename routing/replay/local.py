@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
+from routing.clock import RequestClock
+from routing.config.options import Settings
 from routing.core.factors import FACTORS
 from routing.core.model import Outcome, Ranked
 from routing.errors import InvalidArgument, LimitReached, NoEligibleBackend
-from routing.options import Settings
 from routing.replay.choice import Belief, Choice, Unfit, dollars
 from routing.replay.columns import Logged
-from routing.server import assemble
-from routing.service import RequestClock
+from routing.server.assembly import assemble
 
 _COST = tuple(FACTORS).index("cost")
 

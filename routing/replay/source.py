@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self, cast
 
+from routing.config.toml import place
+from routing.config.validators import seen
 from routing.errors import BadTrace, listed, shown
-from routing.kinds import seen
 from routing.replay.columns import REQUIRED
-from routing.tables import place
 
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"

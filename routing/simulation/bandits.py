@@ -12,8 +12,8 @@ from typing import Any
 
 from routing.core.geography import place
 from routing.errors import MissingExtra
-from routing.simulation.harness import Play, Report
 from routing.simulation.peers import Sums
+from routing.simulation.play import Play, Report
 from routing.simulation.workload import KINDS, Request
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from routing.core.factors import BYTES_PER_GB
 from routing.core.model import Backend
 from routing.simulation.events import Effect
-from routing.simulation.harness import Choice, Play
+from routing.simulation.play import Choice, Play
 from routing.simulation.workload import Request
 
 FAILING = 0.3

@@ -7,9 +7,9 @@ from random import Random
 
 from routing.core.factors import FACTORS
 from routing.core.geography import distance_km, place
-from routing.core.learning import promise
+from routing.core.learning.estimates import promise
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Candidate, Estimate
-from routing.simulation.harness import Play, Report
+from routing.simulation.play import Play, Report
 from routing.simulation.workload import Request
 
 

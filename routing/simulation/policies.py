@@ -11,8 +11,8 @@ from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
 from routing.errors import InvalidArgument, listed
 from routing.simulation.bandits import DiscountedUcb, LinUcb
-from routing.simulation.harness import Maker, Play, Policy, Report
 from routing.simulation.peers import OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
+from routing.simulation.play import Maker, Play, Policy, Report
 from routing.simulation.workload import Request
 
 

@@ -13,11 +13,11 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
+from routing.config.toml import check_keys, meant, place, read_file, read_shipped, table
+from routing.config.validators import Kind, Mismatch, number, one_of, seen, switch, text, whole
+from routing.config.validators import names as names_of
 from routing.errors import ConfigError, listed
-from routing.kinds import Kind, Mismatch, number, one_of, seen, switch, text, whole
-from routing.kinds import names as names_of
-from routing.simulation.measured import regions, services
-from routing.tables import check_keys, meant, place, read_file, read_shipped, table
+from routing.simulation.datasets import regions, services
 
 FOLDER = "simulation/scenarios"
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeVar
 
 from routing.core.model import Location, Operation, Query
-from routing.simulation.measured import regions
+from routing.simulation.datasets import regions
 from routing.simulation.scenario import WorkloadRules
 
 One = TypeVar("One")

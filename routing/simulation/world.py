@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,10 +12,31 @@ from routing.core.model import Backend, Candidate, Estimate
 from routing.core.scoring import Weights
 from routing.errors import NoEligibleBackend
 from routing.simulation.events import Effect
-from routing.simulation.luck import Luck, luck
 from routing.simulation.scenario import Range, Scenario
-from routing.simulation.truth import TrueBackend
+from routing.simulation.true_backend import TrueBackend
 from routing.simulation.workload import Request, Workload
+
+
+class Luck(NamedTuple):
+    """What would befall this request on this backend. `spread` is a standard normal number,
+    the others lie evenly in [0, 1)."""
+
+    spread: float
+    stall: float
+    stalled: float
+    failure: float
+    failed_at: float
+
+
+def luck(seed: str, request: int, backend_id: str) -> Luck:
+    """Drawn from the three names alone, whatever was drawn before.
+
+    >>> luck("0", 7, "s3") == luck("0", 7, "s3"), luck("0", 7, "s3") == luck("0", 8, "s3")
+    (True, False)
+    """
+    dice = Random(f"{seed}/{request}/{backend_id}")
+    return Luck(dice.gauss(0.0, 1.0), *(dice.random() for _ in range(4)))
+
 
 STALL: Range = (3.0, 20.0)
 """A transfer that hangs takes so many times as long."""

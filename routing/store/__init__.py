@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from routing.config.options import Settings
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.router import Router
 from routing.errors import ConfigError, shown
-from routing.options import Settings
 from routing.store.compaction import compact
 from routing.store.journal import Durability, Journal
 from routing.store.lock import Lock

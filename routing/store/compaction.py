@@ -17,9 +17,9 @@ from random import Random
 from typing import Any
 
 import routing
+from routing.config.options import Settings
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.options import Settings
 from routing.store.restore import restore
 from routing.store.sqlite import SqliteFile, StoreError
 

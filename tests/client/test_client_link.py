@@ -21,8 +21,8 @@ from routing.client import (
     ServerFault,
     ServerUnavailable,
     TlsFiles,
-    link,
 )
+from routing.client import connection as link
 
 
 async def test_calls_share_one_connection() -> None:

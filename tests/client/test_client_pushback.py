@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scripted import Highest, Script, Waits, chosen, number, update
 
 from routing import wire
-from routing.caller import Caller
-from routing.calls import Calls
 from routing.client import Overloaded, RoutingClient
+from routing.client.connection import read_pushback_s
 from routing.client.errors import call_error
-from routing.client.link import read_pushback_s
-from routing.client.retry import CAP_S, retry_wait_s
+from routing.client.retries import CAP_S, retry_wait_s
 from routing.errors import TooManyCalls
+from routing.rpc.caller import Caller
+from routing.rpc.calls import Calls
 
 
 @asynccontextmanager

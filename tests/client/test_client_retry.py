@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scripted import UNAVAILABLE, Script, Waits, chosen, client_of, forever, recorded
 
 from routing.client import DeadlineExceeded, NoBackend, RoutingClient, ServerUnavailable
-from routing.client.link import Link
+from routing.client.connection import Link
 from routing.client.messages import SELECT
-from routing.client.retry import CAP_S, Caller, backoff_s
+from routing.client.retries import CAP_S, Caller, backoff_s
 from routing.errors import InvalidArgument
 
 

@@ -10,10 +10,10 @@ from edges import ManualTime, in_memory
 from grpclib.client import Channel
 
 from routing import wire
-from routing.calls import Calls
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.service import RoutingService
+from routing.rpc.calls import Calls
+from routing.rpc.service import RoutingService
 from routing.store import Memory
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()

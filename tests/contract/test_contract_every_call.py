@@ -15,10 +15,10 @@ from routing_pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from routing_pb.grpc.reflection.v1 import ServerReflectionRequest, ServerReflectionStub
 
 from routing import wire
-from routing.calls import Calls
-from routing.config import load
+from routing.config.load import load
 from routing.core.model import Backend
-from routing.server import assemble
+from routing.rpc.calls import Calls
+from routing.server.assembly import assemble
 
 METHODS = ("SelectBackend", "RecordOutcome", "GetInsights", "StreamMetrics")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.conditions import (
+from routing.core.learning.changepoint import (
     CONDITION_HALF_LIFE_DECISIONS,
     CONDITION_HALF_LIFE_S,
     MOST_PATIENCE,

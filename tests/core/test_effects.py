@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.effects import (
+from routing.core.learning.regression import (
     BUSY,
     BUSY_SPREAD,
     HALF_LIFE_S,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.extremes import Extremes
+from routing.core.usage.extremes import Extremes
 
 notes = st.lists(st.tuples(st.integers(-30, 60), st.integers(0, 3), st.integers(1, 2**31 - 1)), max_size=40)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOON, Clock, router
 
-from routing.core.learned import SIZES, learned
+from routing.core.beliefs import SIZES, learned
 from routing.core.model import Backend
 
 A = Backend("a", latency_ms=50.0, throughput_mbps=100.0, success_rate=0.98)

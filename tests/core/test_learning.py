@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.conditions import LATEST
-from routing.core.effects import OWN
-from routing.core.learning import LEAST_RATE, Learning, context_of, promise
+from routing.core.learning.changepoint import LATEST
+from routing.core.learning.estimates import LEAST_RATE, Learning, context_of, promise
+from routing.core.learning.history import (
+    MAX_KNOWN,
+    PRIOR_OUTCOMES,
+    STEP_S,
+    SUCCESS_HALF_LIFE_S,
+    Context,
+    Past,
+)
+from routing.core.learning.regression import OWN
 from routing.core.model import Backend, Location
-from routing.core.past import MAX_KNOWN, PRIOR_OUTCOMES, STEP_S, SUCCESS_HALF_LIFE_S, Context, Past
 
 BACKEND = Backend("a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
 """10,000 bytes a millisecond."""

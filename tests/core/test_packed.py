@@ -5,10 +5,10 @@ from random import Random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.core.counts import Cell
-from routing.core.intervals import MOST_SEGMENTS, Intervals
-from routing.core.packed import LARGEST_SEGMENT, Names, pack, unpack
-from routing.core.sketch import bin_of
+from routing.core.usage.cell import Cell
+from routing.core.usage.intervals import MOST_SEGMENTS, Intervals
+from routing.core.usage.packing import LARGEST_SEGMENT, Names, pack, unpack
+from routing.core.usage.sketch import bin_of
 
 durations = st.lists(st.integers(1, 2**31 - 1) | st.integers(1, 300), max_size=6)
 sizes = st.lists(st.integers(0, 2**63 - 1), max_size=4)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.recent import SPAN_S, WIDTH_S, Rate, Recent
+from routing.core.usage.recent import SPAN_S, WIDTH_S, Rate, Recent
 
 Event = tuple[float, str, bool]
 """When, on which backend, whether it succeeded."""

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from makers import NOON, router
 
-from routing.core.learning import promise
+from routing.core.learning.estimates import promise
 from routing.core.model import Backend, Candidate, Estimate, Location, Outcome, Query
 from routing.core.scoring import default_weights, rank
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from makers import NOON, Clock, router
 
-from routing.core.learned import learned
+from routing.core.beliefs import learned
 from routing.core.model import Backend, SystemStatus
 from routing.core.report import SECTIONS, Metrics, SystemFacts, gathering, insights, metrics, status
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.core.sketch import DenseSketch, Sketch
+from routing.core.usage.sketch import DenseSketch, Sketch
 
 LARGEST_MS = 2**31 - 1
 """A wire duration is an int32."""

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.counts import Cell
-from routing.core.sketch import Sketch, bin_of
-from routing.core.sums import COMPLETE
-from routing.core.windows import FOLDED, MAX_SUMS, UNTYPED, Windows
+from routing.core.usage.cell import Cell
+from routing.core.usage.sketch import Sketch, bin_of
+from routing.core.usage.sliding import COMPLETE
+from routing.core.usage.windows import FOLDED, MAX_SUMS, UNTYPED, Windows
 
 MINUTES_5 = 300
 HOUR = 3600.0

@@ -12,8 +12,8 @@ from hpack import Encoder
 from http2_peer import PREFACE, message, raw
 from http2_server import Server, serving
 
-from routing.http2.gate import DATA, HEADERS, RST_STREAM, SETTINGS
-from routing.http2.protocol import Protocol
+from routing.http2.connection import Protocol
+from routing.http2.frame_filter import DATA, HEADERS, RST_STREAM, SETTINGS
 
 LEAST_CONNECTIONS = 500
 

@@ -13,7 +13,7 @@ import pytest
 from server_process import PATIENCE_S, command, process_environment
 
 from routing.cli import main
-from routing.options import markdown_table
+from routing.config.options import markdown_table
 from routing.replay.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent.parent

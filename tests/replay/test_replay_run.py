@@ -10,16 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_makers import NOON, json_lines, logged, trace_of
 
+from routing.config.options import RoutingSettings, ServerSettings, Settings
 from routing.core.factors import FACTORS
 from routing.core.model import Backend, Candidate, Estimate, Outcome, Query
 from routing.errors import BadTrace
-from routing.options import RoutingSettings, ServerSettings, Settings
 from routing.replay.choice import Belief, Choice, Unfit, dollars
 from routing.replay.columns import Logged
 from routing.replay.evaluation import Evaluation
 from routing.replay.local import InProcess
-from routing.replay.run import replay
-from routing.replay.teach import Teach
+from routing.replay.run import Teach, replay
 
 BELIEFS: Mapping[str, Belief] = {"a": Belief(100.0, 0.9, 2.0), "b": Belief(5000.0, 0.8, 1.0)}
 

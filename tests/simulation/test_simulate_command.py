@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from server_process import StartServer
 
-from routing.auth import new_token
+from routing.access.auth import new_token
 from routing.cli import main
 from routing.simulation import scenario
 
@@ -143,7 +143,7 @@ def test_an_interrupt_ends_it_with_its_exit_code(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("routing.simulate.draw", interrupted)
+    monkeypatch.setattr("routing.cli.simulate.draw", interrupted)
     assert said(capsys, "outage", code=130) == ""
 
 

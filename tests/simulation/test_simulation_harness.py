@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from routing.errors import InvalidArgument, MissingExtra
 from routing.simulation import bandits, scenario
-from routing.simulation.drawing import draw
-from routing.simulation.harness import Play, Report
+from routing.simulation.generate import draw
 from routing.simulation.measures import Back, measures
 from routing.simulation.peers import UnderWay
+from routing.simulation.play import Play, Report
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import EventRules, Scenario
 from routing.simulation.workload import Request

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.options import markdown_table
+from routing.config.options import markdown_table
 from routing.simulation import scenario
 from routing.simulation.policies import POLICIES, STRATEGY_ROWS
 

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from routing.simulation import scenario
-from routing.simulation.drawing import draw
-from routing.simulation.harness import Play
-from routing.simulation.picture import COLOURS, OTHERS, drawn, panel
+from routing.simulation.generate import draw
+from routing.simulation.play import Play
 from routing.simulation.policies import make
+from routing.simulation.svg import COLOURS, OTHERS, drawn, panel
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,7 +6,7 @@ import pytest
 
 from routing.errors import ConfigError
 from routing.simulation import scenario
-from routing.simulation.drawing import draw
+from routing.simulation.generate import draw
 
 HEAD = 'title = "mine"\nabout = "my own"\n'
 

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from routing.core.model import Backend, Operation
 from routing.simulation import scenario
-from routing.simulation.drawing import draw
-from routing.simulation.luck import luck
-from routing.simulation.measured import regions, rtt_ms, services, throughput_mbps
+from routing.simulation.datasets import regions, rtt_ms, services, throughput_mbps
+from routing.simulation.generate import draw
 from routing.simulation.scenario import EventRules, Scenario
 from routing.simulation.workload import MOST_BYTES, START_AT
-from routing.simulation.world import World
+from routing.simulation.world import World, luck
 
 
 def world(name: str = "stationary", *, seed: int = 1, requests: int = 200) -> World:

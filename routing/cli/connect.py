@@ -1,0 +1,87 @@
+"""Which server a command asks: where it is, whom to trust there, and what to show."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from routing.errors import ConfigError, InvalidArgument
+
+if TYPE_CHECKING:
+    from routing.client.target import Tls
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from routing.cli.output.screen import Screen
+
+if TYPE_CHECKING:
+    from routing.client import RoutingClient
+
+
+TOKEN_VARIABLE = "ROUTING_TOKEN"  # noqa: S105 - its name, not its value
+
+
+def target(arguments: Namespace) -> str:
+    """HOST:PORT of the server to ask, as the client library takes it."""
+    if arguments.target:
+        return str(arguments.target)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    return f"{host}:{arguments.port}"
+
+
+def tls(arguments: Namespace) -> "Tls":
+    """Whom to trust there, and what to show; False for a server without TLS."""
+    from routing.client.target import TlsFiles
+
+    files = TlsFiles(arguments.ssl_ca or "", arguments.ssl_cert or "", arguments.ssl_key or "")
+    return files if files != TlsFiles() else bool(arguments.use_ssl)
+
+
+def credential(arguments: Namespace) -> str | None:
+    """The token to show: of the flag, of the file, of ROUTING_TOKEN, or None."""
+    if arguments.token and arguments.token_file:
+        raise InvalidArgument("--token, --token-file", "both", "one of them")
+    where, secret = "--token", arguments.token
+    if arguments.token_file:
+        where = "--token-file"
+        try:
+            secret = Path(arguments.token_file).read_text(encoding="ascii", errors="replace").strip()
+        except OSError as error:
+            expected = f"expected a file that can be read: {error.strerror}"
+            raise ConfigError(where, arguments.token_file, expected) from None
+    elif secret is None:
+        where, secret = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE) or None
+    # What a header cannot carry, and not what was given: that is a secret.
+    if secret is not None and not (secret.isascii() and secret.isprintable() and secret):
+        raise ConfigError("command line", where, "expected one line of ASCII text, the token")
+    return secret
+
+
+Result = TypeVar("Result")
+
+
+FINE, REFUSED = 0, 1
+
+
+def ask(arguments: Namespace, screen: Screen, call: Callable[["RoutingClient"], Awaitable[Result]]) -> Result:
+    """The answer to one call, on a connection of its own."""
+    import asyncio
+
+    async def ask() -> Result:
+        async with client_of(arguments) as client:
+            return await call(client)
+
+    with screen.working(f"asking {target(arguments)}"):
+        return asyncio.run(ask())
+
+
+def client_of(arguments: Namespace) -> "RoutingClient":
+    """A client of the server to ask."""
+    from routing.client import RoutingClient
+
+    return RoutingClient(
+        target(arguments),
+        tls=tls(arguments),
+        token=credential(arguments),
+        timeout_seconds=arguments.timeout,
+    )

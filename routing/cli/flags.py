@@ -1,0 +1,273 @@
+"""What each command can be told: its flags."""
+
+from argparse import Action, ArgumentParser, BooleanOptionalAction
+from collections.abc import Callable
+from types import MappingProxyType
+
+from routing.cli.argument_types import count, moment, port, positive, seconds, size, text
+
+DEFAULT_HOST = "localhost"
+DEFAULT_PORT = 50051
+DEFAULT_TIMEOUT_S = 10.0
+"""Longer than any answer should take, and not longer than a person waits."""
+
+_FILE = MappingProxyType({"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"})
+"""shtab.FILE, which the base install does not have: complete the value as a path."""
+
+_BESIDES_SECTIONS = "backends"
+"""The section of an update that a flag of its own asks for."""
+
+
+def serve(parser: ArgumentParser) -> None:
+    """A flag for each option that has one; nothing is spelled here that a row of OPTIONS tells."""
+    from routing.config.options import OPTIONS
+
+    _config(parser)
+    for option in OPTIONS:
+        if option.flag is None:
+            continue
+        told = "" if option.default in (None, False) else f" (default: {option.default})"
+        shown = f"{option.help}{told}".replace("%", "%%")
+        if option.kind.switch:
+            parser.add_argument(option.flag, dest=option.key, action=BooleanOptionalAction, help=shown)
+        else:
+            choices = option.kind.choices or None
+            metavar = None if choices else option.metavar
+            _path(
+                parser.add_argument(
+                    option.flag, dest=option.key, choices=choices, metavar=metavar, help=shown
+                )
+            )
+
+
+def generate(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where gen/ is out of date"
+    )
+
+
+def check(parser: ArgumentParser) -> None:
+    _server(parser)
+
+
+def select(parser: ArgumentParser) -> None:
+    """Every field of a SelectBackendRequest, and the keys of its metadata."""
+    _content(parser)
+    _purpose(parser)
+    _choice(parser)
+    _place(parser)
+    add = parser.add_argument
+    add(
+        "--request-id",
+        type=text,
+        default="",
+        metavar="ID",
+        help="links the outcome to it (default: a new one)",
+    )
+    add("--at", type=moment, metavar="TIME", help="for a server that takes its time from the requests")
+    _server(parser)
+
+
+def record(parser: ArgumentParser) -> None:
+    """Every field of a RecordOutcomeRequest."""
+    parser.add_argument("backend", type=text, metavar="BACKEND", help="which backend did it")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--success", dest="success", action="store_true", help="the operation succeeded")
+    how.add_argument("--failure", dest="success", action="store_false", help="the operation failed")
+    parser.add_argument(
+        "--request-id", type=text, default="", metavar="ID", help="the decision that it belongs to"
+    )
+    _content(parser)
+    add = parser.add_argument_group("how it went").add_argument
+    add("--duration-ms", type=count, metavar="MS", help="how long the whole operation took")
+    add("--error", type=text, default="", metavar="TEXT", help="what went wrong")
+    add(
+        "--at", type=moment, metavar="TIME", help="when it happened, any usual format, UTC if it says nothing"
+    )
+    _server(parser)
+
+
+def insights(parser: ArgumentParser) -> None:
+    parser.add_argument("--backend", type=text, default="", metavar="ID", help="only this backend")
+    parser.add_argument("--type", type=text, default="", metavar="MIME", help="only this content type")
+    parser.add_argument(
+        "--hours", type=count, default=0, metavar="N", help="how far to look back (default: 24)"
+    )
+    _server(parser)
+
+
+def watch(parser: ArgumentParser) -> None:
+    from routing.core.report import SECTIONS
+
+    names = (*SECTIONS, _BESIDES_SECTIONS)
+    add = parser.add_argument
+    add(
+        "--interval", type=count, default=1, metavar="SECONDS", help="between updates, 1 to 3600 (default: 1)"
+    )
+    add("--count", type=count, default=0, metavar="N", help="stop after so many updates (default: never)")
+    told = f"show this section, repeat for each: {', '.join(names)} (default: system, backends)"
+    add("--section", action="append", choices=names, metavar="NAME", help=told)
+    _server(parser)
+
+
+def backends(parser: ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument(
+        "--learned", action="store_true", help="show what a running server has learned, and how sure it is"
+    )
+    _server(parser)
+
+
+def replay(parser: ArgumentParser) -> None:
+    """What a trace does not say of itself, and who is to decide."""
+    from routing.replay.run import Teach
+
+    _path(
+        parser.add_argument(
+            "file", metavar="FILE", help="CSV or JSON lines, gzip or not; - reads the standard input"
+        )
+    )
+    add = parser.add_argument
+    told = "of which outcomes the router hears: where it agrees with the trace, or all (default: matched)"
+    add("--teach", choices=[each.value for each in Teach], default=Teach.MATCHED, help=told)
+    add(
+        "--skip-invalid", action="store_true", help="count rows that are wrong, rather than stop at the first"
+    )
+    _weighing(parser)
+    _config(parser)
+    add("--seed", type=count, metavar="N", help="what the dice of `adaptive` come from (default: 0)")
+    _calling(parser.add_argument_group("a server to ask, rather than a router in this process").add_argument)
+    _json(parser)
+
+
+def token(parser: ArgumentParser) -> None:
+    from routing.access.auth import ROLES
+
+    add = parser.add_argument
+    add("--name", type=text, required=True, metavar="NAME", help="who calls, for limits and messages")
+    add("--role", choices=tuple(ROLES), required=True, help="what it may call")
+    _json(parser)
+
+
+def simulate(parser: ArgumentParser) -> None:
+    from routing.core.scoring import STRATEGIES
+    from routing.simulation.policies import POLICIES
+
+    add = parser.add_argument
+    add("scenario", nargs="*", metavar="SCENARIO", help="a name, or a .toml file of yours (default: all ten)")
+    peers = tuple(name for name in POLICIES if name not in STRATEGIES)
+    told = f"play this strategy, repeat for more: {', '.join(STRATEGIES)}"
+    add("--strategy", action="append", choices=tuple(STRATEGIES), metavar="NAME", help=told)
+    told = f"play this peer, repeat for more: {', '.join(peers)}"
+    add("--policy", action="append", choices=peers, metavar="NAME", help=told)
+    add("--requests", type=positive, default=5000, metavar="N", help="how many a run has (default: 5000)")
+    add("--seed", type=count, default=0, metavar="N", help="which world to draw (default: 0)")
+    add("--seeds", type=positive, default=1, metavar="N", help="play so many, from --seed on (default: 1)")
+    told = "take the backends and weights of this file (default: each world draws its own)"
+    _path(add("--config", metavar="FILE", help=told))
+    told = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
+    _path(add("--picture", metavar="FILE", help=told))
+    told = "write the config file of a server for --target, and play nothing"
+    _path(add("--write-config", metavar="FILE", help=told))
+    add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
+    told = (
+        "a server to play against, started with the file of --write-config; one scenario, strategy and seed"
+    )
+    _calling(parser.add_argument_group(told).add_argument)
+    _json(parser)
+
+
+def completion(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
+
+
+def _purpose(parser: ArgumentParser) -> None:
+    from routing.core.model import Operation
+
+    add = parser.add_argument_group("what to do with it").add_argument
+    operations = [operation.value for operation in Operation]
+    add("--operation", choices=operations, metavar="WORD", help="store or retrieve (default: store)")
+    add("--retention-months", type=float, metavar="N", help="how long it is kept (default: 1)")
+    add("--expected-reads", type=float, metavar="N", help="how often it is read (default: 1)")
+
+
+def _choice(parser: ArgumentParser) -> None:
+    add = _weighing(parser)
+    add("--exclude-backend", action="append", type=text, metavar="ID", help="leave this out; repeat for each")
+    add(
+        "--require-tag", action="append", type=text, metavar="TAG", help="only with this tag; repeat for each"
+    )
+
+
+def _weighing(parser: ArgumentParser) -> Callable[..., Action]:
+    from routing.core.scoring import PRIORITIES, STRATEGIES
+
+    add = parser.add_argument_group("how to choose").add_argument
+    told = f"which weights to use: {', '.join(STRATEGIES)} (default: hybrid)"
+    add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=told)
+    told = f"how to scale them: {', '.join(PRIORITIES)} (default: balanced)"
+    add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=told)
+    add(
+        "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"
+    )
+    return add
+
+
+def _place(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("where the client is").add_argument
+    add("--latitude", type=float, metavar="DEGREES", help="north of the equator, -90 to 90")
+    add("--longitude", type=float, metavar="DEGREES", help="east of Greenwich, -180 to 180")
+    add("--region", type=text, default="", metavar="NAME", help="compared with the backends' regions by name")
+
+
+def _content(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("the content").add_argument
+    add("--hash", type=text, default="", metavar="HASH", help="identity of the content")
+    add("--type", type=text, default="", metavar="MIME", help="MIME type, such as image/png")
+    add(
+        "--size",
+        type=size,
+        default=0,
+        metavar="SIZE",
+        help="bytes, or with a unit: 10MB, 4GiB (default: unknown)",
+    )
+
+
+def _server(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("the server to ask").add_argument
+    add("--host", default=DEFAULT_HOST, help=f"where it listens (default: {DEFAULT_HOST})")
+    add("--port", type=port, default=DEFAULT_PORT, help=f"where it listens (default: {DEFAULT_PORT})")
+    _calling(add)
+    _json(parser)
+
+
+def _calling(add: Callable[..., Action]) -> None:
+    add("--target", metavar="HOST:PORT", help="host and port at once")
+    add("--use-ssl", action="store_true", help="call by TLS, trusting what the system trusts")
+    _path(add("--ssl-ca", metavar="FILE", help="call by TLS, trusting the certificates in this PEM file"))
+    _path(add("--ssl-cert", metavar="FILE", help="call by TLS, showing the certificate in this PEM file"))
+    _path(add("--ssl-key", metavar="FILE", help="its private key"))
+    add("--token", help="say who calls; others on this machine can see it, so rather use ROUTING_TOKEN")
+    _path(add("--token-file", metavar="FILE", help="the same, from a file"))
+    add(
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"how long to wait for an answer (default: {DEFAULT_TIMEOUT_S:g})",
+    )
+
+
+def _json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def _config(parser: ArgumentParser) -> None:
+    told = "TOML file with settings and profiles; ROUTING_CONFIG names one, too"
+    _path(parser.add_argument("--config", metavar="FILE", help=told))
+
+
+def _path(action: Action) -> None:
+    """Has shells complete the flag as a path, if that is what it takes."""
+    if action.metavar == "FILE":
+        action.complete = dict(_FILE)  # type: ignore[attr-defined]  # shtab's way to be told

@@ -1,0 +1,108 @@
+"""The profiles of backends, as `[[backends]]` writes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from routing.config.options import markdown_table, written
+from routing.config.toml import check_keys, table
+from routing.config.validators import (
+    LARGEST_INT64,
+    Kind,
+    Mismatch,
+    affinities,
+    names,
+    number,
+    seen,
+    switch,
+    text,
+    whole,
+)
+from routing.core.model import Backend
+from routing.errors import ConfigError, shown
+
+MOST = 1_000_000_000
+"""Above every price, latency (11 days), speed and count that makes sense. Bounded so
+that no arithmetic on a profile overflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A row of PROFILE: what one key of a profile may hold, and what it means."""
+
+    kind: Kind
+    help: str
+
+
+PROFILE: Mapping[str, Column] = MappingProxyType(
+    {
+        "id": Column(text(1, 256), "the backend's name; required, unique"),
+        "enabled": Column(switch(), "whether it may be chosen"),
+        "region": Column(text(0, 256), "compared with the client's region where coordinates are missing"),
+        "latitude": Column(number(-90, 90), "degrees north; with `longitude` or not at all"),
+        "longitude": Column(number(-180, 180), "degrees east; with `latitude` or not at all"),
+        "storage_usd_per_gb_month": Column(number(0, MOST), "price of keeping 10⁹ bytes for a month"),
+        "egress_usd_per_gb": Column(number(0, MOST), "price of reading 10⁹ bytes once"),
+        "request_usd_per_1000": Column(number(0, MOST), "price of 1,000 requests"),
+        "latency_ms": Column(number(0, MOST), "time to first byte, without the client's distance"),
+        "throughput_mbps": Column(number(0.001, MOST), "megabits per second"),
+        "success_rate": Column(number(0, 1), "share of operations that succeed"),
+        "max_object_bytes": Column(whole(1, LARGEST_INT64), "largest object it takes; no limit if left out"),
+        "max_inflight": Column(whole(1, MOST), "decisions at a time that fill it; no limit if left out"),
+        "tags": Column(names(64, 256), "what a request's `require_tags` asks for"),
+        "content_affinity": Column(
+            affinities(256), "how well it suits MIME types: exact before `type/*` before `*/*`"
+        ),
+    }
+)
+"""What a profile may say. What it leaves out keeps Backend's own default."""
+
+
+def read_profiles(rows: object, where: str) -> tuple[Backend, ...]:
+    """The backends of a config file's `[[backends]]`, in its order."""
+    if not isinstance(rows, list):
+        raise ConfigError(where, "backends", f"expected [[backends]] tables, got {seen(rows)}")
+    backends = tuple(_read_profile(row, where, f"backends[{index}]") for index, row in enumerate(rows))
+    _check_unique(backends, where)
+    return backends
+
+
+def profile_table() -> str:
+    """PROFILE as a Markdown table, for docs/configuration.md."""
+    rows = [
+        (f"`{key}`", written(_DEFAULTS.get(key)), column.kind.expected, column.help)
+        for key, column in PROFILE.items()
+    ]
+    return markdown_table(("key", "default", "expected", "meaning"), rows)
+
+
+_DEFAULTS = MappingProxyType({one.name: one.default for one in fields(Backend) if one.default is not MISSING})
+
+
+def _read_profile(row: object, where: str, key: str) -> Backend:
+    given = table(row, where, key)
+    # An id that is itself wrong is not repeated beside every other mistake.
+    name = f" ({shown(given['id'])})" if isinstance(given.get("id"), str) else ""
+    check_keys(given, PROFILE, where, key, name)
+    values: dict[str, Any] = {}
+    for one, value in given.items():
+        try:
+            values[one] = PROFILE[one].kind.read(value)
+        except Mismatch as mismatch:
+            raise ConfigError(where, f"{key}.{one}{mismatch.at}{name}", str(mismatch)) from None
+    if "id" not in values:
+        raise ConfigError(where, f"{key}.id", f"expected {PROFILE['id'].kind.expected}, got nothing")
+    for one, other in (("latitude", "longitude"), ("longitude", "latitude")):
+        if one in values and other not in values:
+            raise ConfigError(where, f"{key}.{other}{name}", f"expected a number, because {one} is given")
+    return Backend(**values)
+
+
+def _check_unique(backends: Sequence[Backend], where: str) -> None:
+    firsts: dict[str, int] = {}
+    for index, backend in enumerate(backends):
+        first = firsts.setdefault(backend.id, index)
+        if first != index:
+            expected = f"expected a name of its own, got {shown(backend.id)} like backends[{first}]"
+            raise ConfigError(where, f"backends[{index}].id", expected)

@@ -1,0 +1,65 @@
+"""What each event of h2 leads to."""
+
+from collections.abc import Callable
+
+from grpclib import protocol
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived
+from h2.exceptions import StreamClosedError
+
+from routing.http2.budget import MAX_FRAME_BYTES
+from routing.http2.frame_filter import Violation
+from routing.http2.headers import Malformed, check_request
+from routing.http2.link import Link
+from routing.http2.session import Session
+from routing.http2.streams import CallStream
+
+
+class Processor(protocol.EventsProcessor):
+    """What each event of h2 leads to; the base class has the rest of the table."""
+
+    connection: Link
+
+    def __init__(
+        self,
+        handler: protocol.AbstractHandler,
+        connection: Link,
+        session: Session,
+        admits: Callable[[], bool],
+    ) -> None:
+        super().__init__(handler, connection)
+        self._session = session
+        self._admits = admits
+
+    def process_request_received(self, event: RequestReceived) -> None:
+        try:
+            check_request(event.headers)  # type: ignore[arg-type]  # decoded, by our configuration
+        except Malformed:
+            self._refuse(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+        else:
+            if self._admits():
+                super().process_request_received(event)
+            else:
+                self._refuse(event.stream_id, ErrorCodes.REFUSED_STREAM)
+
+    def process_data_received(self, event: DataReceived) -> None:
+        super().process_data_received(event)
+        stream = self.streams.get(event.stream_id)
+        full = self.connection.held_bytes > self.connection.limits.max_held_bytes
+        # Requests that fit in one frame get through whatever others hold.
+        if full and isinstance(stream, CallStream) and stream.held_bytes > MAX_FRAME_BYTES:
+            stream.give_up()
+            self._pay()
+
+    def _refuse(self, stream_id: int, code: ErrorCodes) -> None:
+        """Resets a stream, and has its connection pay for that: resets that a client
+        provokes cost as much as those that it sends."""
+        try:
+            self._session.reset_stream(stream_id, code)
+        except StreamClosedError:
+            pass  # its client has reset it already, later in the same bytes
+        self._pay()
+
+    def _pay(self) -> None:
+        if not self.connection.budget.spend():
+            raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams that had to be refused")

@@ -1,0 +1,316 @@
+"""The short way of a call: answered as it is read, without a task and past h2.
+
+A call may take it if its header block has come before, its one message and its end come in
+the same read as its beginning, its method hardly waits, and the answer can go out at once.
+Other calls may lie in between: a client with several to make sends all their headers first.
+So may a frame that opens the call's window, which is how grpc's C core begins. All that h2
+would remember of such a call is told to `Session`. A call that has begun here and cannot end
+here is handed to h2, before h2 sees anything that came after it.
+
+Where a method waits for a moment, h2 is told that the call is over, and the window for its
+answer is set aside. Anything else goes the long way, which is the same to the client; calls
+of both kinds take turns on one connection.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from struct import Struct
+from typing import Final, NamedTuple, cast
+
+from grpclib.const import Status
+
+from routing.http2.frame_filter import DATA, HEADERS, WINDOW_UPDATE, Gate
+from routing.http2.headers import Malformed, check_request, refusal, timeout_s
+from routing.http2.hpack_cache import RememberingDecoder, RememberingEncoder
+from routing.http2.link import Link
+from routing.http2.session import Session
+from routing.rpc.caller import Caller, Peer
+from routing.rpc.reply import Later, Prompt, Reply, refused
+
+MAX_ROUTES = 64
+"""Header blocks whose call is known, to a connection. The decoder remembers fewer at a
+time; those of earlier times are dropped with its next change, or here."""
+
+_FRAME: Final = Struct(">HBBBL")
+_FRAME_BYTES: Final = _FRAME.size
+_PREFIX: Final = Struct(">BL")
+_PREFIX_BYTES: Final = _PREFIX.size
+
+MOST_LATER_BYTES = 256
+"""Of the window, set aside for an answer that comes a little later. Ours have at most 150;
+with more, 64 calls on one connection would not fit into the window that it begins with."""
+
+_END_STREAM: Final = 0x1
+_END_HEADERS: Final = 0x4
+_HEADERS_LAST: Final = _END_HEADERS | _END_STREAM
+
+_BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
+_END: Final = (("grpc-status", "0"),)
+
+
+class _Route(NamedTuple):
+    """What a header block asks for: a method, the length that it says the request has, and who asks."""
+
+    block: bytes
+    prompt: Prompt
+    length: int | None
+    caller: Caller
+
+
+class Lane:
+    """State: `room`, how many calls this read may still bring, and `_until` when; `answered`, how
+    many it has; `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
+    read, and `_grown`, the frame that opened such a stream's window; the calls that known
+    header blocks ask for, as long as the decoder's state is `_known_at`; the blocks of an
+    answer, as long as the encoder's table is as `_encoded_at`; and `late`, an answer that had
+    to go the long way, until that has taken it.
+    """
+
+    __slots__ = (
+        "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate",
+        "_grown", "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_until",
+        "_when_answered", "answered", "late", "room", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session: Session,
+        link: Link,
+        gate: Gate,
+        prompts: Mapping[str, Prompt],
+        peer: Peer,
+        long_way: Callable[[bytes], None],
+        when_answered: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._session = session
+        self._link = link
+        self._gate = gate
+        self._decoder = session.decoder
+        # Where it is another one, so is the decoder, and nothing is answered here.
+        self._encoder = cast(RememberingEncoder, session.encoder)
+        self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
+        self._peer = peer
+        self._long_way = long_way
+        self._when_answered = when_answered
+        self._clock = clock
+        self._until = 0.0
+        self._routes: dict[bytes, _Route | None] = {}
+        self._begun: dict[int, _Route] = {}
+        self._grown: dict[int, bytes] = {}
+        self._known_at: object = None
+        self._begin_block = self._end_block = b""
+        self._encoded_at = -1
+        self.room = 0
+        self.answered = 0
+        self.waiting = 0
+        self.late: dict[int, Reply | Later] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lane answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
+
+    def begin(self, room: int, until: float) -> None:
+        """A read begins, in which so many calls may, for as long as that."""
+        self._until = until
+        self.room = room - self.waiting if self._prompts else 0
+        self.answered = 0
+
+    def take(self, data: bytes, at: int) -> int:
+        """Answers the calls that lie from `at` on, as far as there is nothing else in between,
+        and says where what must go the long way begins."""
+        if self.room <= 0 or not self._gate.between_frames or not self._link.write_ready.is_set():
+            return at
+        self._link.flush()  # what h2 has encoded before must go out before
+        last = len(data)
+        while last - at >= _FRAME_BYTES:
+            high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+            end = at + _FRAME_BYTES + (high << 8 | low)
+            if end > last or not (
+                self._begin(data, at, end, stream)
+                if kind == HEADERS and flags == _END_HEADERS
+                else self._answer(data, at, end, stream)
+                if kind == DATA and flags == _END_STREAM
+                else kind == WINDOW_UPDATE and self._grow(data[at:end], stream)
+            ):
+                break
+            at = end
+            if kind == DATA and self._clock() > self._until:
+                break
+        self._hand_over()
+        return at
+
+    def run(self, data: bytes, at: int, most: int) -> int:
+        """Where what goes the long way from `at` on ends: before the next frame that may begin a
+        call for us, or after `most` bytes."""
+        last = min(len(data), at + most)
+        if self.room <= 0:
+            return last
+        at += self._gate.owed(data, at) or self._frame_bytes(data, at)
+        while last - at >= _FRAME_BYTES and not (data[at + 3] == HEADERS and data[at + 4] == _END_HEADERS):
+            at += self._frame_bytes(data, at)
+        return min(at, last)
+
+    def _frame_bytes(self, data: bytes, at: int) -> int:
+        return _FRAME_BYTES + int.from_bytes(data[at : at + 3])
+
+    def _begin(self, data: bytes, at: int, end: int, stream: int) -> bool:
+        """Notes the call that begins with this HEADERS frame; False if it must go the long way."""
+        if self.room <= 0 or not self._session.may_open(stream):
+            return False
+        route = self._asked(data[at + _FRAME_BYTES : end])
+        if route is None:
+            return False
+        self.room -= 1
+        self._session.highest_inbound_stream_id = stream
+        self._begun[stream] = route
+        return True
+
+    def _grow(self, frame: bytes, stream: int) -> bool:
+        """Notes that a call's window grows, which an answer that fits needs not; once for a call."""
+        fits = len(frame) == _FRAME_BYTES + 4 and stream in self._begun and stream not in self._grown
+        increment = int.from_bytes(frame[_FRAME_BYTES:])
+        if not fits or not 0 < increment <= self._session.growable_bytes:
+            return False
+        self._grown[stream] = frame
+        return True
+
+    def _answer(self, data: bytes, at: int, end: int, stream: int) -> bool:
+        """Answers the call that ends with this DATA frame; False if it must go the long way."""
+        route = self._begun.get(stream)
+        message_at = at + _FRAME_BYTES + _PREFIX_BYTES
+        size = end - at - _FRAME_BYTES
+        if route is None or message_at > end or size > self._session.receivable_bytes:
+            return False
+        # One message, not compressed, that fills the frame.
+        compressed, length = _PREFIX.unpack_from(data, at + _FRAME_BYTES)
+        if compressed or length != size - _PREFIX_BYTES or route.length not in (None, size):
+            return False
+        del self._begun[stream]
+        reply = route.prompt(data[message_at:end], route.caller)
+        sent = self._sent if isinstance(reply, Reply) else self._promised
+        if not sent(stream, size, reply):  # type: ignore[arg-type]  # just looked at
+            self.late[stream] = reply
+            self._reopen(stream, route, data[at:end])
+        return True
+
+    def _hand_over(self) -> None:
+        """Lets h2 have the calls whose end has not come, or not as it should."""
+        while self._begun:
+            stream = next(iter(self._begun))
+            self._reopen(stream, self._begun.pop(stream))
+
+    def _reopen(self, stream: int, route: _Route, data: bytes = b"") -> None:
+        """Tells h2 of a call's begin, now that it may be the turn of calls that began later.
+
+        h2 takes streams in rising order, which those that it has not seen have to itself.
+        """
+        session = self._session
+        highest, session.highest_inbound_stream_id = session.highest_inbound_stream_id, stream - 1
+        begin = _frame(HEADERS, _END_HEADERS, stream, route.block)
+        self._long_way(begin + self._grown.pop(stream, b"") + data)
+        session.highest_inbound_stream_id = max(highest, session.highest_inbound_stream_id)
+
+    def _sent(self, stream: int, size: int, reply: Reply) -> bool:
+        """Sends an answer and notes the call as over, if that is possible at once."""
+        session = self._session
+        if len(reply.data) > session.sendable_bytes:
+            return False
+        self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
+        self._link.budget.earn(3 if reply.status is Status.OK else 1)
+        self._pass(stream)
+        self.answered += 1
+        return True
+
+    def _promised(self, stream: int, size: int, later: Later) -> bool:
+        """Notes the call as over but for its answer, if there is room for that."""
+        session = self._session
+        if session.sendable_bytes < MOST_LATER_BYTES:
+            return False
+        opened = session.note_call(stream, size, MOST_LATER_BYTES)
+        if opened:
+            self._link.put(opened)
+        self._pass(stream)
+        self.waiting += 1
+        later.then(partial(self._keep, stream))
+        return True
+
+    def _pass(self, stream: int) -> None:
+        """Notes the frames of a call that the gate has not seen. What opened the call's window
+        is not paid for: its answer earns more."""
+        self._gate.pass_call(stream, 2 if self._grown.pop(stream, None) is None else 3)
+
+    def _keep(self, stream: int, reply: Reply) -> None:
+        """Sends an answer that was waited for."""
+        assert len(reply.data) <= MOST_LATER_BYTES, "who waits has little to say"
+        session, link = self._session, self._link
+        self.waiting -= 1
+        session.outbound_flow_control_window += MOST_LATER_BYTES - len(reply.data)
+        if not link.is_closing():
+            link.flush()
+            link.put(self._frames(stream, reply))
+            link.budget.earn(3)
+        self._when_answered()
+
+    def _frames(self, stream: int, reply: Reply) -> bytes:
+        if reply.status is not Status.OK:
+            return _frame(HEADERS, _HEADERS_LAST, stream, self._encoder.encode(refused(reply)))
+        if self._encoder.header_table.changes != self._encoded_at:
+            self._encode()
+        begin, end = self._begin_block, self._end_block
+        return b"".join(
+            (
+                *(_head(HEADERS, _END_HEADERS, stream, len(begin)), begin),
+                *(_head(DATA, 0, stream, len(reply.data)), reply.data),
+                *(_head(HEADERS, _HEADERS_LAST, stream, len(end)), end),
+            )
+        )
+
+    def _encode(self) -> None:
+        """The header blocks of an answer, which are the next one's too unless they change the table.
+
+        A change of the table's size goes out once, before a block.
+        """
+        encoder = self._encoder
+        table = encoder.header_table
+        self._encoded_at = -1 if table.resized else table.changes
+        self._begin_block, self._end_block = encoder.encode(_BEGIN), encoder.encode(_END)
+
+    def _asked(self, block: bytes) -> _Route | None:
+        """What a header block asks for, if it has come before and can be had there and then."""
+        decoder = self._decoder
+        assert isinstance(decoder, RememberingDecoder)  # without one there are no prompts
+        state = decoder.state
+        if state != self._known_at or len(self._routes) > MAX_ROUTES:
+            self._routes.clear()
+            self._known_at = state
+        elif block in self._routes:
+            return self._routes[block]
+        fields = decoder.remembered(block)
+        if fields is None:
+            return None
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+        route = self._routes[block] = self._route(block, headers)
+        return route
+
+    def _route(self, block: bytes, headers: list[tuple[str, str]]) -> _Route | None:
+        try:
+            check_request(headers)
+        except Malformed:
+            return None
+        lengths = [value for name, value in headers if name == "content-length"]
+        if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
+            return None
+        prompt = self._prompts.get(dict(headers)[":path"])
+        if (
+            prompt is None or timeout_s(headers) == 0
+        ):  # else what never waits is not overtaken by its deadline
+            return None
+        return _Route(block, prompt, int(lengths[0]) if lengths else None, Caller(headers, self._peer))
+
+
+def _head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    return _FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream)
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return _head(kind, flags, stream, len(payload)) + payload

@@ -1,0 +1,215 @@
+"""Messages to nouns with every check, and nouns to messages.
+
+Past this module nothing that a caller sent is checked again. Strings are measured in
+bytes of UTF-8. Any character may stand in a name: names are opaque here, and whatever
+prints one escapes it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
+from typing import Any
+
+from routing import wire
+from routing.core.model import Location, Operation, Outcome, Query
+from routing.core.report import SECTIONS
+from routing.core.scoring import priority_named, strategy_named
+from routing.errors import InvalidArgument, listed
+
+MAX_IDENTIFIER_BYTES = 256
+MAX_CONTENT_TYPE_BYTES = 255
+MAX_CONTENT_HASH_BYTES = 1024
+MAX_ERROR_BYTES = 1024
+MAX_AVAILABLE_BACKENDS = 1024
+MAX_UPDATE_INTERVAL_S = 3600
+DEFAULT_UPDATE_INTERVAL_S = 1
+"""The contract's own numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsightsRequest:
+    """Which aggregates to show; an empty name narrows nothing, 0 hours are the default window."""
+
+    backend_id: str
+    content_type: str
+    hours: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRequest:
+    """Which updates to send, and how often; no sections are the default ones.
+
+    Hashable: equal requests share their updates.
+    """
+
+    interval_s: int
+    sections: tuple[str, ...]
+    include_backends: bool
+    include_content_types: bool
+
+
+# --- What a field may hold ---
+
+
+def _text(field: str, value: str, limit_bytes: int) -> str:
+    size = len(value) if value.isascii() else len(value.encode())
+    if size > limit_bytes:
+        raise InvalidArgument(field, value, f"at most {limit_bytes:,} bytes, not {size:,}")
+    return value
+
+
+def _identifier(field: str, value: str) -> str:
+    return _text(field, value, MAX_IDENTIFIER_BYTES)
+
+
+def _content_type(field: str, value: str) -> str:
+    """The type itself, in small letters: case means nothing in it (RFC 9110, section
+    8.3.1), and a parameter such as a boundary would make each upload a type of its own."""
+    return _text(field, value, MAX_CONTENT_TYPE_BYTES).partition(";")[0].strip().lower()
+
+
+def _whole(field: str, value: int, highest: float = inf) -> int:
+    """A count that is not negative."""
+    if not 0 <= value <= highest:
+        valid = "0 or more" if highest == inf else f"0 to {highest:,}"
+        raise InvalidArgument(field, value, valid)
+    return value
+
+
+def _degrees(field: str, value: float, highest: float) -> float:
+    # NaN fails every comparison, so one comparison also refuses what is not finite.
+    if not -highest <= value <= highest:
+        raise InvalidArgument(field, value, f"degrees from -{highest:g} to {highest:g}")
+    return value
+
+
+def _location(message: wire.SelectBackendRequestGeoLocation | None) -> Location | None:
+    if message is None:
+        return None
+    latitude = _degrees("client_location.latitude", message.latitude, 90.0)
+    longitude = _degrees("client_location.longitude", message.longitude, 180.0)
+    region = _identifier("client_location.region", message.region)
+    if region and latitude == longitude == 0.0:
+        return Location(region=region)
+    return Location(latitude, longitude, region)
+
+
+def _available(names: list[str]) -> tuple[str, ...]:
+    if len(names) > MAX_AVAILABLE_BACKENDS:
+        raise InvalidArgument("available_backends", len(names), f"at most {MAX_AVAILABLE_BACKENDS:,} names")
+    for name in names:
+        _identifier("available_backends", name)
+    if "" in names:
+        raise InvalidArgument("available_backends", "", "names that are not empty")
+    return tuple(dict.fromkeys(names))
+
+
+# --- What a metadata key may hold. The values are a caller's JSON, of any type ---
+
+
+_OPERATIONS: Mapping[object, Operation] = MappingProxyType({one.value: one for one in Operation})
+
+
+def _operation(field: str, value: object) -> Operation:
+    operation = _OPERATIONS.get(value) if isinstance(value, str) else None
+    if operation is None:
+        raise InvalidArgument(field, value, f"one of {listed(Operation)}")
+    return operation
+
+
+def _amount(field: str, value: object) -> float:
+    # A bool is an int to Python, and no number to JSON.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < inf:
+        raise InvalidArgument(field, value, "a finite number, 0 or more")
+    return float(value)
+
+
+def _names(field: str, value: object) -> frozenset[str]:
+    if not isinstance(value, list):
+        raise InvalidArgument(field, value, "a list of strings")
+    for name in value:
+        if not isinstance(name, str):
+            raise InvalidArgument(field, name, "only strings in the list")
+        _identifier(field, name)
+    return frozenset(value)
+
+
+METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
+    {
+        "operation": _operation,
+        "retention_months": _amount,
+        "expected_reads": _amount,
+        "require_tags": _names,
+        "exclude_backends": _names,
+    }
+)
+"""The keys of `metadata` that are understood: each is a field of Query, read so."""
+
+
+# --- Messages to nouns ---
+
+
+def read_query(message: wire.SelectBackendRequest) -> Query:
+    """What is asked for; InvalidArgument names the field that does not hold."""
+    # Only what is understood is read: the rest may be megabytes of somebody else's.
+    wishes = message.metadata.fields if message.metadata is not None else {}
+    return Query(
+        content_hash=_text("content_hash", message.content_hash, MAX_CONTENT_HASH_BYTES),
+        content_type=_content_type("content_type", message.content_type),
+        size_bytes=_whole("content_size", message.content_size),
+        strategy=strategy_named(message.strategy),
+        priority=priority_named(message.priority),
+        available_backends=_available(message.available_backends),
+        location=_location(message.client_location),
+        request_id=_identifier("request_id", message.request_id),
+        **{
+            key: read(f"metadata.{key}", wire.read_value(wishes[key]))
+            for key, read in METADATA.items()
+            if key in wishes
+        },
+    )
+
+
+def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
+    """What happened; an error's text is cut between two characters."""
+    if not message.backend_id:
+        raise InvalidArgument("backend_id", "", "the name of a backend")
+    return Outcome(
+        backend_id=_identifier("backend_id", message.backend_id),
+        success=message.success,
+        content_hash=_text("content_hash", message.content_hash, MAX_CONTENT_HASH_BYTES),
+        content_type=_content_type("content_type", message.content_type),
+        size_bytes=_whole("content_size", message.content_size),
+        duration_ms=_whole("duration_ms", message.duration_ms) or None,
+        error=message.error.encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
+        happened_at=wire.read_time(message.timestamp),
+        request_id=_identifier("request_id", message.request_id),
+    )
+
+
+def read_insights_request(message: wire.GetInsightsRequest) -> InsightsRequest:
+    """Which aggregates are asked for."""
+    return InsightsRequest(
+        backend_id=_identifier("backend_id", message.backend_id),
+        content_type=_content_type("content_type", message.content_type),
+        hours=_whole("time_window_hours", message.time_window_hours),
+    )
+
+
+def read_metrics_request(message: wire.StreamMetricsRequest) -> MetricsRequest:
+    """Which updates are asked for, with the sections in the order of SECTIONS, each once."""
+    asked = frozenset(message.metrics_types)
+    for name in message.metrics_types:
+        if name not in SECTIONS:
+            raise InvalidArgument("metrics_types", name, f"any of {listed(SECTIONS)}")
+    interval_s = _whole("update_interval_seconds", message.update_interval_seconds, MAX_UPDATE_INTERVAL_S)
+    return MetricsRequest(
+        interval_s=interval_s or DEFAULT_UPDATE_INTERVAL_S,
+        sections=tuple(name for name in SECTIONS if name in asked),
+        include_backends=message.include_backends,
+        include_content_types=message.include_content_types,
+    )
+
+
+# --- Nouns to messages ---

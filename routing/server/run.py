@@ -1,0 +1,117 @@
+"""The server: put together from settings, run until a signal, drained."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from random import Random
+from typing import TextIO
+
+from routing import __version__
+from routing.access.policy import Access
+from routing.config.options import Settings
+from routing.http2 import Listener
+from routing.rpc.health import Health
+from routing.server import logs
+from routing.server.assembly import FILES, Assembly, assemble
+from routing.server.sockets import address_of, listen
+
+log = logging.getLogger(__name__)
+
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Raises ConfigError for a certificate, key, host or port that cannot be used.
+    """
+    server = settings.server
+    logs.configure(server.log_level, server.log_format, log_output)
+    access = Access(server)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
+    with contextlib.ExitStack() as opened:
+        listening = [opened.enter_context(one) for one in listen(server.host, server.port)]
+        stopped = opened.enter_context(_stopped())
+        facts = (
+            ",".join(map(address_of, listening)),
+            "on" if access.context else "off",
+            len(settings.backends),
+        )
+        log.info("server starting address=%s tls=%s backends=%d version=%s", *facts, __version__)
+        hosts = [one.getsockname()[0] for one in listening]
+        for warning in (*settings.warnings, *access.doubts(hosts)):
+            log.warning("setting in doubt reason=%s", warning)
+        assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
+        assembly.store.start()
+        limits = replace(settings.http2, fast=server.fast_path)
+        listener = Listener(assembly.servables, assembly.codec, limits)
+        asyncio.get_running_loop().set_exception_handler(listener.note_fault)
+        await listener.start(listening, access.context)
+        running = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        log.info(
+            "server ready address=%s tls=%s backends=%d version=%s loop=%s", *facts, __version__, running
+        )
+        async with _kept(access, assembly.health):
+            why = await stopped
+        await _drain(assembly, listener, why, server.grace_period_seconds)
+
+
+@contextlib.asynccontextmanager
+async def _kept(access: Access, health: Health) -> AsyncIterator[None]:
+    """Meanwhile, files that change are read again, and a certificate that ends is told of."""
+
+    def note_current(current: bool) -> None:
+        if access.files:
+            health.set_serving(current, FILES)
+
+    keeping = asyncio.create_task(access.keep(note_current), name="access")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
+async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: float) -> None:
+    """In this order: nobody new gets in; balancers and clients are told; what has begun finishes."""
+    calls = assembly.calls
+    log.info("server draining signal=%s open_calls=%d grace_s=%s", why, calls.open, grace_s)
+    listener.drain()
+    await assembly.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await calls.wait_idle()
+    cut = calls.open
+    await listener.close()
+    await assembly.store.close()
+    log.info("server ended cut_calls=%d answered=%d", cut, sum(calls.counts.values()))
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[asyncio.Future[str]]:
+    """The name of the first signal, once it came. The second is the kernel's: it ends the
+    process whatever state that is in."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[str] = loop.create_future()
+    before = {number: signal.getsignal(number) for number in STOPPING}
+
+    def stop(number: signal.Signals) -> None:
+        stopped.set_result(number.name)
+        for each in STOPPING:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

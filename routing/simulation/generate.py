@@ -1,0 +1,158 @@
+"""Draws a world: one scenario and one seed give the same world.
+
+To the last digit on one version of Python; 3.12 began to round sums better than 3.11.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from random import Random
+
+from routing.core.model import Backend
+from routing.core.scoring import Weights, default_weights
+from routing.simulation.datasets import (
+    UNPUBLISHED_SIGMA,
+    Region,
+    Service,
+    median_throughput_mbps,
+    regions,
+    services,
+)
+from routing.simulation.events import Effect, drawn, effects
+from routing.simulation.scenario import EventRules, Scenario, WorldRules
+from routing.simulation.true_backend import CONNECTIONS, MEASURED_CONNECTIONS, MS_MBPS_PER_MIB, TrueBackend
+from routing.simulation.workload import workload
+from routing.simulation.world import World
+
+PROMISED_SUCCESS = 0.999
+"""What every drawn profile says: the monthly uptime of the providers' service level agreements."""
+
+UNKNOWN_EGRESS_USD_PER_GB = 0.09
+"""Where the table has no price: the list price of most regions."""
+
+STORAGE_REFERENCE_EGRESS = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
+"""The egress price of the regions whose storage price is in the table; elsewhere storage is
+scaled as egress, as in examples/clouds.toml."""
+
+LOOKED_AT = 400
+"""So many requests, evenly spread, tell which backend is best for most."""
+
+RANKS = {"favourite": 0, "second": 1, "third": 2}
+
+
+def draw(
+    scenario: Scenario,
+    *,
+    seed: int,
+    requests: int,
+    profiles: Sequence[Backend] = (),
+    weights: Weights | None = None,
+) -> World:
+    """The world of this seed, with these backends, or where none are given with drawn ones."""
+    key = f"{scenario.name}/{seed}"
+    load = workload(scenario.workload, requests=requests, random=Random(f"{key}/workload"))
+    given = tuple(one for one in profiles if one.enabled)
+    known = given or tuple(drawn_profiles(scenario.world, Random(f"{key}/backends")))
+    random = Random(f"{key}/truth")
+    world = World(
+        scenario,
+        seed,
+        load,
+        [_truth(profile, scenario.world, load.cities, random) for profile in known],
+        weights=weights or default_weights(),
+    )
+    happening, newcomers = _events(world, Random(f"{key}/events"))
+    backends = [one.unannounced() if one.id in newcomers else one for one in world.backends.values()]
+    return World(
+        scenario, seed, load, backends, effects=happening, newcomers=newcomers, weights=world.weights
+    )
+
+
+def drawn_profiles(rules: WorldRules, random: Random) -> Iterator[Backend]:
+    """Different stores in different regions of the tables."""
+    everywhere = [
+        (service, region)
+        for service in services().values()
+        for region in regions().values()
+        if service.name in rules.services and service.stands_in(region.name)
+    ]
+    for service, region in random.sample(everywhere, rules.backends):
+        yield profile(service, region, max_inflight=round(drawn(rules.max_inflight, random)))
+
+
+def profile(service: Service, region: Region, *, max_inflight: int | None = None) -> Backend:
+    """What one could know of this store from the tables, reckoned as in examples/clouds.toml."""
+    provider, _, name = region.name.partition(":")
+    egress = region.egress_usd_per_gb if service.egress_usd_per_gb is None else service.egress_usd_per_gb
+    egress = UNKNOWN_EGRESS_USD_PER_GB if egress is None else egress
+    scale = egress / STORAGE_REFERENCE_EGRESS[provider] if service.egress_usd_per_gb is None else 1.0
+    link = MEASURED_CONNECTIONS / median_throughput_mbps(region.name)
+    return Backend(
+        f"{service.name}-{name}",
+        region=name,
+        latitude=region.latitude,
+        longitude=region.longitude,
+        storage_usd_per_gb_month=round(service.storage_usd_per_gb_month * scale, 5),
+        egress_usd_per_gb=egress,
+        request_usd_per_1000=service.request_usd_per_1000,
+        latency_ms=service.base_ms,
+        throughput_mbps=round(CONNECTIONS / (link + service.ms_per_mib / MS_MBPS_PER_MIB), 1),
+        success_rate=PROMISED_SUCCESS,
+        max_inflight=max_inflight,
+        content_affinity=service.affinity,
+    )
+
+
+def _truth(known: Backend, rules: WorldRules, cities: Sequence[str], random: Random) -> TrueBackend:
+    least, most = (math.log(max(rate, 1e-9)) for rate in rules.failure_rate)
+    slows_at = None if rules.slows_at is None else drawn(rules.slows_at, random)
+    return TrueBackend(
+        known,
+        known,
+        slower=math.exp(random.gauss(0.0, rules.speed_error)),
+        sigma=_sigma(known.id),
+        failure_rate=math.exp(random.uniform(least, most)),
+        routes={city: math.exp(random.gauss(0.0, rules.route_error)) for city in cities},
+        slows_at=slows_at,
+    )
+
+
+def _sigma(backend_id: str) -> float:
+    """That of the service whose name the backend's begins with, the longest that fits."""
+    names = {**{name: name for name in services()}, "aws": "s3", "gcp": "gcs"}
+    fitting = [name for name in names if backend_id.startswith(name)]
+    return services()[names[max(fitting, key=len)]].sigma if fitting else UNPUBLISHED_SIGMA
+
+
+def _events(world: World, random: Random) -> tuple[list[Effect], dict[str, int]]:
+    ranked = _by_merit(world)
+    happening: list[Effect] = []
+    newcomers: dict[str, int] = {}
+    for rules in world.scenario.events:
+        for name in _who(rules, ranked, random):
+            found = list(effects(rules, world.scenario.title, name, world.workload, random))
+            if rules.newcomer:
+                newcomers[name] = found[0].first if found else 0
+            happening += (one for one in found if one.slower != 1.0 or one.fails > 0.0)
+    return happening, newcomers
+
+
+def _by_merit(world: World) -> list[str]:
+    """The backends by falling number of requests that they are best for, undisturbed."""
+    requests = world.workload.requests
+    wins = dict.fromkeys(world.backends, 0.0)
+    for request in islice(requests, 0, None, max(len(requests) // LOOKED_AT, 1)):
+        prospects = world.prospects(request)
+        best = max(prospects.utilities, default=0.0)
+        for name, utility in zip(prospects.names, prospects.utilities, strict=True):
+            # Where two are best for none, the better of them comes first all the same.
+            wins[name] += (utility == best) + 1e-6 * utility
+    return sorted(wins, key=lambda name: (-wins[name], name))
+
+
+def _who(rules: EventRules, ranked: Sequence[str], random: Random) -> Sequence[str]:
+    if rules.who == "all":
+        return ranked
+    if rules.who == "any":
+        return random.sample(ranked, min(rules.count, len(ranked)))
+    return ranked[RANKS[rules.who] : RANKS[rules.who] + 1]

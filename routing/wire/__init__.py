@@ -1,0 +1,44 @@
+"""The only door to the generated code: messages, the codec, plain values for Struct and Timestamp."""
+
+from routing.wire.codec import Codec
+from routing.wire.messages import (
+    GetInsightsRequest,
+    GetInsightsResponse,
+    MetricsUpdate,
+    MetricsUpdateSystemStatus,
+    RecordOutcomeRequest,
+    RecordOutcomeResponse,
+    RoutingServiceBase,
+    RoutingServiceStub,
+    SelectBackendRequest,
+    SelectBackendRequestGeoLocation,
+    SelectBackendResponse,
+    SelectBackendResponseAlternative,
+    StreamMetricsRequest,
+    Struct,
+)
+from routing.wire.values import NO_KIND, read_struct, read_time, read_value, write_struct, write_time
+
+__all__ = [
+    "NO_KIND",
+    "Codec",
+    "GetInsightsRequest",
+    "GetInsightsResponse",
+    "MetricsUpdate",
+    "MetricsUpdateSystemStatus",
+    "RecordOutcomeRequest",
+    "RecordOutcomeResponse",
+    "RoutingServiceBase",
+    "RoutingServiceStub",
+    "SelectBackendRequest",
+    "SelectBackendRequestGeoLocation",
+    "SelectBackendResponse",
+    "SelectBackendResponseAlternative",
+    "StreamMetricsRequest",
+    "Struct",
+    "read_struct",
+    "read_time",
+    "read_value",
+    "write_struct",
+    "write_time",
+]

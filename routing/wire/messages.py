@@ -1,0 +1,35 @@
+"""The generated messages that the rest of the program may name."""
+
+from routing_pb.google.protobuf import Struct
+from routing_pb.ipfs_kit_py.routing import (
+    GetInsightsRequest,
+    GetInsightsResponse,
+    MetricsUpdate,
+    MetricsUpdateSystemStatus,
+    RecordOutcomeRequest,
+    RecordOutcomeResponse,
+    RoutingServiceBase,
+    RoutingServiceStub,
+    SelectBackendRequest,
+    SelectBackendRequestGeoLocation,
+    SelectBackendResponse,
+    SelectBackendResponseAlternative,
+    StreamMetricsRequest,
+)
+
+__all__ = [
+    "GetInsightsRequest",
+    "GetInsightsResponse",
+    "MetricsUpdate",
+    "MetricsUpdateSystemStatus",
+    "RecordOutcomeRequest",
+    "RecordOutcomeResponse",
+    "RoutingServiceBase",
+    "RoutingServiceStub",
+    "SelectBackendRequest",
+    "SelectBackendRequestGeoLocation",
+    "SelectBackendResponse",
+    "SelectBackendResponseAlternative",
+    "StreamMetricsRequest",
+    "Struct",
+]
