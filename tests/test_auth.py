@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing import wire
@@ -114,7 +114,6 @@ def test_what_is_no_bearer_token_is_told_what_is_expected(tmp_path: Path, said: 
     assert message == "authorization: not a token of this server; expected Bearer and a token"
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=255), min_size=20, max_size=100))
 def test_no_other_text_is_a_token_and_none_is_repeated(said: str) -> None:
     """A typing mistake in a secret must not end up in somebody's log."""
@@ -135,7 +134,6 @@ def test_hashes_are_compared_in_constant_time(tmp_path: Path, monkeypatch: pytes
     assert compared == [(32, 32)]
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=50),
     st.sampled_from(list(ROLES)),

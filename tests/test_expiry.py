@@ -7,7 +7,7 @@ import pytest
 from certificates import self_signed
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.access.expiry import expires_at, not_after
@@ -25,7 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("certificates")
 
 
-@settings(deadline=None)
 @given(MOMENTS)
 def test_it_is_what_another_library_reads(folder: Path, until: datetime.datetime) -> None:
     file = self_signed(folder, until=until).certificate
@@ -74,7 +73,6 @@ def test_of_what_is_no_certificate_nothing_is_said(tmp_path: Path, content: str)
     assert expires_at(str(file)) is None
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_bytes_that_are_no_certificate_are_refused_and_do_no_worse(data: st.DataObject) -> None:
     mutated = bytearray(bare())

@@ -267,7 +267,7 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
     }[what]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=25), st.lists(st.integers(1, 600), max_size=12))
 def test_the_short_way_and_the_long_one_look_the_same(steps: list[tuple[str, Any]], cuts: list[int]) -> None:
     client, pieces = Client(), list[bytes]()

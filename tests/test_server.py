@@ -53,7 +53,8 @@ def half_a_call(server: ServerProcess) -> Iterator[socket.socket]:
 def test_it_says_where_it_serves(server: ServerProcess) -> None:
     first = server.lines[0]
     assert re.fullmatch(
-        r"\S+Z INFO routing\.server server starting address=127\.0\.0\.1:\d+ tls=off backends=3 version=\S+",
+        r"\S+Z INFO routing\.server\.run server starting"
+        r" address=127\.0\.0\.1:\d+ tls=off backends=3 version=\S+",
         first,
     )
     assert f"server ready address={server.address} tls=off backends=3 version={routing.__version__}" in (

@@ -53,13 +53,13 @@ some_names = st.sampled_from(NAMES)
 
 
 @given(some_names, seeds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_message_of_google_reads_the_same_and_is_written_back_the_same(name: str, seed: int) -> None:
     assert disagreement(name, made_up(name, seed).SerializeToString()) == ""
 
 
 @given(some_names, seeds)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_betterproto2_reads_and_writes_the_same(name: str, seed: int) -> None:
     """Apart from -0.0, which it takes for the default and google does not."""
     data = made_up(name, seed).SerializeToString()
@@ -81,7 +81,7 @@ def test_a_decoded_message_is_like_one_from_the_constructor(name: str) -> None:
 
 
 @given(some_names, st.lists(seeds, min_size=2, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_pieces_of_a_message_merge_as_google_merges_them(name: str, several: list[int]) -> None:
     assert disagreement(name, b"".join(made_up(name, seed).SerializeToString() for seed in several)) == ""
 
@@ -121,7 +121,7 @@ def test_a_message_cut_short_at_any_byte_is_parsed_iff_google_parses_it(name: st
 
 
 @given(some_names, some_names, seeds)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_mutated_message_is_parsed_iff_google_parses_it(name: str, other: str, seed: int) -> None:
     rng = random.Random(seed)
     data = fill(rng, GOOGLE[name]()).SerializeToString()
@@ -132,7 +132,7 @@ def test_a_mutated_message_is_parsed_iff_google_parses_it(name: str, other: str,
 
 
 @given(some_names, st.binary(max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_noise_is_parsed_iff_google_parses_it(name: str, data: bytes) -> None:
     assert disagreement(name, data) == ""
 
@@ -395,7 +395,7 @@ def test_packed_numbers_count_by_their_bytes() -> None:
 
 
 @given(some_names, seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_fields_are_counted_as_a_plain_recursion_counts_them(name: str, seed: int) -> None:
     message = made_up(name, seed)
     count = count_plainly(message)
@@ -427,7 +427,7 @@ def test_a_message_that_claims_more_than_is_around_it_counts_no_field_twice() ->
 
 
 @given(some_names, st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_counting_leaves_what_is_malformed_to_the_decoder(name: str, data: bytes) -> None:
     try:
         check_field_count(data, CHILDREN, name, 1000)

@@ -2,21 +2,16 @@
 
 import os
 from argparse import Namespace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from routing.errors import ConfigError, InvalidArgument
-
-if TYPE_CHECKING:
-    from routing.client.target import Tls
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from routing.cli.output.screen import Screen
+from routing.errors import ConfigError, InvalidArgument
 
 if TYPE_CHECKING:
     from routing.client import RoutingClient
-
+    from routing.client.target import Tls
 
 TOKEN_VARIABLE = "ROUTING_TOKEN"  # noqa: S105 - its name, not its value
 

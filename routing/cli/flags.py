@@ -120,7 +120,7 @@ def backends(parser: ArgumentParser) -> None:
 
 def replay(parser: ArgumentParser) -> None:
     """What a trace does not say of itself, and who is to decide."""
-    from routing.replay.run import Teach
+    from routing.replay.teach import Teach
 
     _path(
         parser.add_argument(

@@ -49,7 +49,8 @@ def _check(arguments: Namespace) -> None:
 
 
 async def _replay(arguments: Namespace, screen: Screen, trace: "Trace", evaluation: "Evaluation") -> None:
-    from routing.replay.run import Teach, replay
+    from routing.replay.run import replay
+    from routing.replay.teach import Teach
 
     teach = Teach(arguments.teach)
     if arguments.target:

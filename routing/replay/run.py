@@ -1,20 +1,13 @@
 """Goes through a trace in its own time: asks, compares, teaches."""
 
 import heapq
-from enum import StrEnum
 from itertools import count
 
 from routing.core.model import Outcome
 from routing.replay.choice import Decider, Unfit
 from routing.replay.evaluation import Evaluation
+from routing.replay.teach import Teach
 from routing.replay.trace import Trace
-
-
-class Teach(StrEnum):
-    """Those of rows where it would have chosen alike, or those of all rows."""
-
-    MATCHED = "matched"
-    ALL = "all"
 
 
 class Later:

@@ -17,9 +17,18 @@ from routing.wire.messages import (
     StreamMetricsRequest,
     Struct,
 )
-from routing.wire.values import NO_KIND, read_struct, read_time, read_value, write_struct, write_time
+from routing.wire.values import (
+    MAX_STRUCT_DEPTH,
+    NO_KIND,
+    read_struct,
+    read_time,
+    read_value,
+    write_struct,
+    write_time,
+)
 
 __all__ = [
+    "MAX_STRUCT_DEPTH",
     "NO_KIND",
     "Codec",
     "GetInsightsRequest",

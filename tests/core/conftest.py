@@ -1,11 +1,6 @@
 """What the tests of the core share."""
 
 import pytest
-from hypothesis import settings
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("core", deadline=None)
-settings.load_profile("core")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

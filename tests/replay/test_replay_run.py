@@ -18,7 +18,8 @@ from routing.replay.choice import Belief, Choice, Unfit, dollars
 from routing.replay.columns import Logged
 from routing.replay.evaluation import Evaluation
 from routing.replay.local import InProcess
-from routing.replay.run import Teach, replay
+from routing.replay.run import replay
+from routing.replay.teach import Teach
 
 BELIEFS: Mapping[str, Belief] = {"a": Belief(100.0, 0.9, 2.0), "b": Belief(5000.0, 0.8, 1.0)}
 
