@@ -94,7 +94,7 @@ class Server:
         self.calls = Calls(Raw())
         more: dict[str, Any] = {"clock": clock} if clock else {}
         self.listener = Listener(
-            [self.calls.wrap(self.service, prompt=("Echo", "Length", "Many"))], Raw(), limits, **more
+            [self.calls.wrap(self.service, without_task=("Echo", "Length", "Many"))], Raw(), limits, **more
         )
         self.port = 0
         self._peers = contextlib.AsyncExitStack()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import write_insights, write_metrics
 from routing_pb.google.protobuf import Value
 
 from routing import wire
@@ -27,7 +28,7 @@ from routing.core.model import (
 from routing.core.report import SECTIONS, Insights, Metrics
 from routing.errors import InvalidArgument
 from routing.rpc.requests import read_insights_request, read_metrics_request, read_outcome, read_query
-from routing.rpc.responses import write_decision, write_insights, write_metrics, write_recorded
+from routing.rpc.responses import write_decision, write_recorded
 
 NAN, INFINITY = float("nan"), float("inf")
 

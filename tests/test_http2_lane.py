@@ -86,7 +86,7 @@ class Case:
     def __init__(self, fast: bool, clock: Callable[[], float] | None = None, **limits: Any) -> None:
         self.service = Service()
         self.calls = Calls(Raw())
-        servable = self.calls.wrap(self.service, prompt=("Echo", "Many"))
+        servable = self.calls.wrap(self.service, without_task=("Echo", "Many"))
         self.listener = Listener([servable], Raw(), Http2Limits(fast=fast, **limits), clock=Clock())
         self.protocol = Protocol(self.listener, clock or Clock())
         self.wire = Wire()
@@ -506,7 +506,7 @@ async def test_one_read_brings_no_more_calls_than_a_connection_may_have() -> Non
 async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCaptureFixture) -> None:
     calls = Calls(Raw())
     path = "/test.Test/Many"
-    reply = calls.wrap(Service(), prompt=("Many",)).prompts[path](
+    reply = calls.wrap(Service(), without_task=("Many",)).prompts[path](
         b"no number", caller.Caller((), caller.Peer(Wire()))
     )
     assert isinstance(reply, Reply)

@@ -40,7 +40,7 @@ class Later(Case):
     def __init__(self, **limits: Any) -> None:
         self.service = Faulty()
         self.calls = Calls(Raw())
-        servable = self.calls.wrap(self.service, prompt=("Echo", "Hold"))
+        servable = self.calls.wrap(self.service, without_task=("Echo", "Hold"))
         self.listener = Listener([servable], Raw(), Http2Limits(**limits), clock=Clock())
         self.protocol = Protocol(self.listener, Clock())
         self.wire = Wire()

@@ -11,13 +11,14 @@ import pytest
 from grpclib.testing import ChannelFor
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import write_insights, write_metrics
 
 from routing import wire
 from routing.config.load import load
 from routing.core.model import Backend, Outcome, Query
 from routing.core.report import SECTIONS, Insights, Metrics, SystemFacts, insights, metrics
 from routing.core.router import Router
-from routing.rpc.responses import ReportWriter, write_insights, write_metrics
+from routing.rpc.responses import ReportWriter
 from routing.rpc.service import RoutingService
 from routing.server.assembly import assemble
 from routing.store import Memory
@@ -185,21 +186,9 @@ def service_on(router: Router) -> RoutingService:
     return RoutingService(router, Memory(), clock=lambda: NOW, version="1.2.3", monotonic=lambda: 0.0)
 
 
-async def test_calls_answered_with_bytes_are_the_calls_answered_with_messages() -> None:
-    service = service_on(busy_router())
-    asked = wire.GetInsightsRequest(time_window_hours=24)
-    plain = CODEC.encode(await service.get_insights(asked), wire.GetInsightsResponse)
-    assert await service.get_insights_encoded(asked) == plain
-    watched = wire.StreamMetricsRequest(include_backends=True)
-    async with aclosing(service.stream_metrics(watched)) as updates:
-        update = CODEC.encode(await anext(aiter(updates)), wire.MetricsUpdate)
-    async with aclosing(service.stream_metrics_encoded(watched)) as encoded:
-        assert await anext(aiter(encoded)) == update
-
-
 async def test_writing_a_large_report_lets_others_have_their_turn() -> None:
     service = service_on(busy_router(backends=200, types=200, calls=20_000))
-    asking = asyncio.ensure_future(service.get_insights_encoded(wire.GetInsightsRequest()))
+    asking = asyncio.ensure_future(service.get_insights(wire.GetInsightsRequest()))
     turns = 0
     while not asking.done():
         turns += 1

@@ -64,14 +64,28 @@ def test_a_request_clock_stands_at_0_until_it_is_told_and_never_runs_backwards()
     assert repr(clock) == "<RequestClock now=101.5>"
 
 
+def insights_in(data: Any) -> wire.GetInsightsResponse:
+    decoded = wire.Codec().decode(data, wire.GetInsightsResponse)
+    assert isinstance(decoded, wire.GetInsightsResponse)
+    return decoded
+
+
+async def insights_of(service: RoutingService, request: wire.GetInsightsRequest) -> wire.GetInsightsResponse:
+    return insights_in(await service.get_insights(request))
+
+
+async def selected_by(service: RoutingService, request: wire.SelectBackendRequest) -> Any:
+    return wire.Codec().decode(await service.select_backend(request), wire.SelectBackendResponse)
+
+
 async def test_selecting_and_recording_move_a_request_clock() -> None:
     service = service_on(RequestClock())
-    first = await service.get_insights(wire.GetInsightsRequest())
-    selected = await service.select_backend(wire.SelectBackendRequest(timestamp=at(0)))
-    without = await service.select_backend(wire.SelectBackendRequest())
+    first = await insights_of(service, wire.GetInsightsRequest())
+    selected = await selected_by(service, wire.SelectBackendRequest(timestamp=at(0)))
+    without = await selected_by(service, wire.SelectBackendRequest())
     recorded = await service.record_outcome(wire.RecordOutcomeRequest(backend_id="s3", timestamp=at(60)))
-    earlier = await service.select_backend(wire.SelectBackendRequest(timestamp=at(30)))
-    last = await service.get_insights(wire.GetInsightsRequest())
+    earlier = await selected_by(service, wire.SelectBackendRequest(timestamp=at(30)))
+    last = await insights_of(service, wire.GetInsightsRequest())
     assert first.timestamp == datetime(1970, 1, 1, tzinfo=UTC)
     assert [selected.timestamp, without.timestamp] == [at(0), at(0)]
     assert [recorded.timestamp, earlier.timestamp, last.timestamp] == [at(60)] * 3
@@ -89,7 +103,7 @@ async def test_a_message_that_is_refused_does_not_move_the_clock() -> None:
 
 async def test_the_system_clock_goes_by_nobodys_timestamp() -> None:
     service = service_on(lambda: NOW)
-    selected = await service.select_backend(wire.SelectBackendRequest(timestamp=at(86_400)))
+    selected = await selected_by(service, wire.SelectBackendRequest(timestamp=at(86_400)))
     recorded = await service.record_outcome(wire.RecordOutcomeRequest(backend_id="s3", timestamp=at(-60)))
     assert selected.timestamp == recorded.timestamp == START
 
@@ -100,7 +114,7 @@ async def test_an_outcome_older_than_the_retention_is_not_recorded_and_says_so()
     response = await service.record_outcome(old)
     assert response.success is False
     assert "24 hours" in response.message
-    insights = await service.get_insights(wire.GetInsightsRequest())
+    insights = await insights_of(service, wire.GetInsightsRequest())
     assert wire.read_struct(insights.backend_success_rates) == {}
 
 
@@ -116,7 +130,7 @@ async def test_adding_up_for_insights_lets_others_have_their_turn() -> None:
         turns += 1
         await asyncio.sleep(0)
     assert turns > 90
-    usage = wire.read_struct((await asking).backend_usage_stats)
+    usage = wire.read_struct(insights_in(await asking).backend_usage_stats)
     assert usage["s3"]["outcome_count"] == 100
     again = service.get_insights(wire.GetInsightsRequest(time_window_hours=99))
     with pytest.raises(StopIteration):
@@ -127,7 +141,13 @@ async def test_adding_up_for_insights_lets_others_have_their_turn() -> None:
 
 
 def listen(service: RoutingService, **options: Any) -> Any:
-    return aclosing(service.stream_metrics(wire.StreamMetricsRequest(**options)))
+    return aclosing(decoded(service.stream_metrics(wire.StreamMetricsRequest(**options))))
+
+
+async def decoded(stream: Any) -> AsyncIterator[wire.MetricsUpdate]:
+    async with aclosing(stream) as updates:
+        async for update in updates:
+            yield wire.Codec().decode(update, wire.MetricsUpdate)
 
 
 async def test_the_first_update_comes_at_once_and_the_next_after_the_interval(time: ManualTime) -> None:
@@ -212,7 +232,11 @@ async def test_one_who_joins_later_gets_a_fresh_update_and_then_the_common_ticks
 async def test_a_slow_listener_misses_updates_and_gets_the_latest(time: ManualTime) -> None:
     clock = CountingClock()
     service = service_on(clock, time)
-    async with listen(service) as slow, listen(service) as quick:
+    asked = wire.StreamMetricsRequest()
+    async with (
+        aclosing(service.stream_metrics(asked)) as slow,
+        aclosing(service.stream_metrics(asked)) as quick,
+    ):
         await anext(slow)
         await anext(quick)
         for _ in range(3):

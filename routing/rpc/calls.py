@@ -13,9 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from grpclib.const import Handler, Status
@@ -119,15 +118,13 @@ class Calls:
         *,
         even_draining: bool = False,
         open_to_all: bool = False,
-        prompt: Collection[str] = (),
-        encoded: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
+        without_task: Collection[str] = (),
     ) -> Wrapped:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end, and
         `open_to_all` asks nobody who they are: health has something to say until then, and
-        to balancers that have no token. `prompt` names unary methods that wait for
-        nothing, or for a moment in which nobody need cancel them: those may be answered
-        without a task. `encoded` has functions that do what some methods do and answer with
-        the messages' bytes; where a method is `prompt`, only what is answered so uses them."""
+        to balancers that have no token. `without_task` names unary
+        methods that wait for nothing, or for a moment in which no client need cancel them: the fast path
+        answers those without a task. A method answers with its message, or with the message's bytes."""
         mapping = {}
         prompts: dict[str, Prompt] = {}
         for path, handler in servable.__mapping__().items():
@@ -143,14 +140,9 @@ class Calls:
                 admit=None if open_to_all else self._admit,
             )
             name = path.rpartition("/")[2]
-            short = method
-            if name in encoded:
-                short = replace(method, function=encoded[name], reply_type=bytes)
-            if name in prompt:
-                prompts[path] = partial(self._reply, short)
-            mapping[path] = handler._replace(
-                func=partial(self._surround, method if name in prompt else short)
-            )
+            if name in without_task:
+                prompts[path] = partial(self._reply, method)
+            mapping[path] = handler._replace(func=partial(self._surround, method))
         return Wrapped(mapping, prompts)
 
     async def drain(self) -> None:

@@ -63,28 +63,6 @@ def write_recorded(recorded: Recorded, *, now: float) -> wire.RecordOutcomeRespo
     return wire.RecordOutcomeResponse(recorded.recorded, recorded.message, wire.write_time(now))
 
 
-def write_insights(insights: Insights, *, now: float) -> wire.GetInsightsResponse:
-    """The aggregates."""
-    return wire.GetInsightsResponse(
-        factor_weights=wire.write_struct(insights.factor_weights),
-        backend_scores=wire.write_struct(insights.backend_scores),
-        backend_success_rates=wire.write_struct(insights.backend_success_rates),
-        content_type_distribution=wire.write_struct(insights.content_type_distribution),
-        backend_usage_stats=wire.write_struct(insights.backend_usage_stats),
-        latency_stats=wire.write_struct(insights.latency_stats),
-        timestamp=wire.write_time(now),
-    )
-
-
-def write_metrics(metrics: Metrics, *, now: float) -> wire.MetricsUpdate:
-    """One update."""
-    return wire.MetricsUpdate(
-        metrics=wire.write_struct(metrics.values),
-        status=wire.MetricsUpdateSystemStatus(int(metrics.status)),
-        timestamp=wire.write_time(now),
-    )
-
-
 _MARK = 0.1
 """A number that stands for the one to come: its eight bytes are in nothing else that we encode."""
 
@@ -165,7 +143,7 @@ class ReportWriter:
         self._rows: dict[str, RowsWriter] = {}
 
     def insights(self, insights: Insights, *, now: float) -> Steps:
-        """What `write_insights` says, encoded, in steps."""
+        """A GetInsightsResponse, encoded, in steps."""
         parts = []
         for name, tag in self._insights.items():
             values = getattr(insights, name)
@@ -184,7 +162,7 @@ class ReportWriter:
         return found
 
     def metrics(self, metrics: Metrics, *, now: float) -> bytes:
-        """What `write_metrics` says, encoded."""
+        """A MetricsUpdate, encoded."""
         rest = wire.MetricsUpdate(
             status=wire.MetricsUpdateSystemStatus(int(metrics.status)), timestamp=wire.write_time(now)
         )

@@ -4,14 +4,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import cached_property
-
-from routing import wire
-from routing.core.report import Metrics
-from routing.rpc.responses import (
-    ReportWriter,
-    write_metrics,
-)
 
 SENDS_PER_TURN = 16
 """Updates sent in one turn of the event loop, each some 0.1 ms. Fewer turns cost more than they
@@ -56,24 +48,6 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._next)
 
 
-class Update:
-    """What there is to tell at one moment, as a message and as its bytes: each made once, when
-    the first listener is there to get it."""
-
-    def __init__(self, metrics: Metrics, now: float, reports: ReportWriter) -> None:
-        self._metrics = metrics
-        self._now = now
-        self._reports = reports
-
-    @cached_property
-    def message(self) -> wire.MetricsUpdate:
-        return write_metrics(self._metrics, now=self._now)
-
-    @cached_property
-    def encoded(self) -> bytes:
-        return self._reports.metrics(self._metrics, now=self._now)
-
-
 class Updates:
     """The updates of one option set: one computation per tick, however many listen.
 
@@ -85,7 +59,7 @@ class Updates:
     def __init__(
         self,
         interval_s: float,
-        compute: Callable[[], Update],
+        compute: Callable[[], bytes],
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
@@ -97,7 +71,7 @@ class Updates:
         self._sleep = sleep
         self._started_at = monotonic()
         self._tick = 0
-        self._latest: Update | None = None
+        self._latest: bytes | None = None
 
     async def next_tick(self, tick: int) -> int:
         """Waits for the first tick that is still to come, and later than `tick`."""
@@ -107,7 +81,7 @@ class Updates:
         await self._sleep(tick * self._interval_s - elapsed_s)
         return tick
 
-    def at(self, tick: int) -> Update:
+    def at(self, tick: int) -> bytes:
         """The update of this tick, or of a later one that somebody has seen already."""
         if self._latest is None or self._tick < tick:
             self._tick, self._latest = tick, self._compute()

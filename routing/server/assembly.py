@@ -81,11 +81,7 @@ def assemble(
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
-        calls.wrap(
-            service,
-            prompt=("SelectBackend", "RecordOutcome"),
-            encoded=service.encoded,
-        ),
+        calls.wrap(service, without_task=("SelectBackend", "RecordOutcome")),
         calls.wrap(health, even_draining=True, open_to_all=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),

@@ -21,9 +21,9 @@ class Codec(CodecBase):
 
     Bytes that are not the message raise BadMessage, and so does a message of more
     than `max_fields` fields; a message of a type that is not the method's, or that
-    there is no codec for, is our own mistake and raises TypeError. A message that is
-    bytes, where bytes are said to come, has been encoded already. Fields that the schema
-    does not know are read over: they are neither kept nor sent on.
+    there is no codec for, is our own mistake and raises TypeError. Bytes in place of a
+    message are the message encoded. Fields that the schema does not know are read over:
+    they are neither kept nor sent on.
     """
 
     __content_subtype__ = "proto"
@@ -33,10 +33,10 @@ class Codec(CodecBase):
         self._ordinary_bytes = min(_LARGE_BYTES, 2 * max_fields)
 
     def encode(self, message: Any, message_type: Any) -> bytes:
+        if type(message) is bytes:
+            return message
         if type(message) is not message_type:
             raise TypeError(f"expected a {message_type.__name__}, not a {type(message).__name__}")
-        if message_type is bytes:
-            return bytes(message)
         return _codec(message_type).encode(message)
 
     def decode(self, data: bytes, message_type: Any) -> Any:
