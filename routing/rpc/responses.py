@@ -1,4 +1,9 @@
-"""Responses: nouns to messages, and to bytes."""
+"""Responses: decisions, acknowledgements and reports, as messages or straight as bytes.
+
+What is answered often skips the message: one with a Struct is thirty objects, and most of their
+encoding is the same each time. The unchanging part is cut out of messages that the codec has encoded,
+so that no field number is written a second time.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from struct import Struct, pack

@@ -63,7 +63,7 @@ class RoutingService(wire.RoutingServiceBase):
         self._codec = wire.Codec()
         self._decisions = DecisionWriter()
         self._reports = ReportWriter()
-        # Grows with the option sets that somebody listens to, and falls with them.
+        # One for each option set that has a subscriber now.
         self._updates: dict[MetricsRequest, Updates] = {}
         # Those among them whose tick has come, and who wait to send.
         self._turns = Turns()
@@ -139,10 +139,10 @@ class RoutingService(wire.RoutingServiceBase):
         )
         return shown, now
 
-    def _now(self, told: datetime | None) -> float:
-        """The clock, after a request has told it the time, if it is one that can be told."""
+    def _now(self, timestamp: datetime | None) -> float:
+        """The clock; a request clock first advances to the request's own timestamp."""
         if isinstance(self._clock, RequestClock):
-            self._clock.advance(wire.read_time(told))
+            self._clock.advance(wire.read_time(timestamp))
         return self._clock()
 
     @contextmanager

@@ -1,4 +1,9 @@
-"""JSON-like values as the bytes of a google.protobuf.Struct, without the messages in between."""
+"""JSON-like values as the bytes of a google.protobuf.Struct, without the messages in between.
+
+A report about a thousand backends is fifteen thousand numbers, and by content type a quarter of a
+million: as messages, three objects each. The field numbers of Struct and Value are written out here;
+they are google.protobuf's, and fixed.
+"""
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from itertools import chain
