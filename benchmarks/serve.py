@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from routing import wire
+from routing.contract import ROUTING_SERVICE
 
 HERE = Path(__file__).parent
-SERVICE = "/ipfs_kit_py.routing.RoutingService"
+SERVICE = f"/{ROUTING_SERVICE}"
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 

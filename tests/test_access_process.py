@@ -20,7 +20,7 @@ from server_process import PATIENCE_S, ServerProcess, StartServer
 
 from routing import wire
 from routing.access.auth import new_token
-from routing.server.assembly import FILES
+from routing.contract import FILES_HEALTH
 
 SERVICE = "/ipfs_kit_py.routing.RoutingService"
 METHODS: dict[str, Any] = {
@@ -215,7 +215,7 @@ def test_a_broken_auth_file_keeps_the_rules_says_so_once_and_shows_in_health(
     server = start_server(*folder.auth, *FAST)
 
     def files_current(opened: grpc.Channel) -> bool:
-        status = HealthStub(opened).Check(HealthCheckRequest(service=FILES), timeout=PATIENCE_S).status
+        status = HealthStub(opened).Check(HealthCheckRequest(service=FILES_HEALTH), timeout=PATIENCE_S).status
         return bool(status == HealthCheckResponse.SERVING)
 
     with channel(server) as opened:

@@ -89,7 +89,7 @@ def test_the_page_shows_the_roles_as_they_are() -> None:
 
 def test_the_page_names_what_is_kept_open() -> None:
     from routing.access.rate_limit import MAX_CALLERS
-    from routing.server.assembly import FILES
+    from routing.contract import FILES_HEALTH
 
     assert f"{MAX_CALLERS:,} callers" in PAGE
-    assert f"`{FILES}`" in PAGE
+    assert f"`{FILES_HEALTH}`" in PAGE

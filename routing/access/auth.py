@@ -17,16 +17,15 @@ from typing import Any, Final
 
 from routing.config.toml import check_keys, place, read_file, table
 from routing.config.validators import Kind, Mismatch, matching, one_of, seen, text
+from routing.contract import ROUTING_METHODS, ROUTING_SERVICE, method_path
 from routing.errors import ConfigError, PermissionDenied, Unauthenticated, listed
 from routing.rpc.caller import Caller
-
-_SERVICE: Final = "/ipfs_kit_py.routing.RoutingService/"
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "client": ("SelectBackend", "RecordOutcome"),
         "observer": ("GetInsights", "StreamMetrics"),
-        "admin": ("SelectBackend", "RecordOutcome", "GetInsights", "StreamMetrics"),
+        "admin": ROUTING_METHODS,
     }
 )
 """What each role may call of the routing service. All may ask for the schema by reflection,
@@ -34,14 +33,18 @@ and health asks nobody."""
 
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        _SERVICE + method: tuple(role for role, methods in ROLES.items() if method in methods)
-        for method in ROLES["admin"]
+        method_path(ROUTING_SERVICE, method): tuple(
+            role for role, methods in ROLES.items() if method in methods
+        )
+        for method in ROUTING_METHODS
     }
 )
 """By method path, who may call it. A method of the service that is not here is for admins
 until it is; what is not of the service is for everybody who is known."""
 
 _ADMIN: Final = ("admin",)
+
+_ROUTING_PATHS: Final = method_path(ROUTING_SERVICE, "")
 
 _SALT_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
@@ -114,7 +117,7 @@ class Rules:
 
 def check_role(path: str, identity: Identity) -> None:
     """Raises PermissionDenied if this caller may not call this method."""
-    needed = _NEEDED.get(path) or (_ADMIN if path.startswith(_SERVICE) else tuple(ROLES))
+    needed = _NEEDED.get(path) or (_ADMIN if path.startswith(_ROUTING_PATHS) else tuple(ROLES))
     if identity.role not in needed:
         method = path.rpartition("/")[2]
         roles = " or ".join(needed)

@@ -33,6 +33,14 @@ from routing.cli.output.tables import Cell
 from routing.client import Insights, InvalidRequest, RoutingClient, Selection
 from routing.client.connection import bearer
 from routing.client.target import opener
+from routing.contract import (
+    HEALTH_SERVICE,
+    REFLECTION_ALPHA_SERVICE,
+    REFLECTION_SERVICE,
+    ROUTING_METHODS,
+    ROUTING_SERVICE,
+    method_path,
+)
 from routing.errors import RoutingError, listed
 
 
@@ -69,18 +77,7 @@ async def _check(arguments: Namespace, screen: Screen) -> list["Finding"]:
     return findings
 
 
-SERVICE = "ipfs_kit_py.routing.RoutingService"
-
-
-METHODS = ("SelectBackend", "RecordOutcome", "GetInsights", "StreamMetrics")
-
-
-SERVICES = (
-    SERVICE,
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
-)
+SERVICES = (ROUTING_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE, REFLECTION_ALPHA_SERVICE)
 
 
 CONTENT_TYPE = "application/x-routing-check"
@@ -196,8 +193,8 @@ async def _first(
 
 
 async def health(probe: Probe, method: str = "Check", *, watch: bool = False) -> str:
-    for service in ("", SERVICE):
-        path = f"/grpc.health.v1.Health/{method}"
+    for service in ("", ROUTING_SERVICE):
+        path = method_path(HEALTH_SERVICE, method)
         answer = await _first(probe, path, HealthCheckRequest(service), HealthCheckResponse, watch=watch)
         serving = answer.status == HealthCheckResponseServingStatus.SERVING
         _must(serving, f"{service or 'the server'} is {answer.status!r}; expected SERVING")
@@ -208,9 +205,9 @@ async def health_watch(probe: Probe) -> str:
     return f"first update {await health(probe, 'Watch', watch=True)}"
 
 
-async def _reflection(probe: Probe, version: Any, name: str) -> str:
+async def _reflection(probe: Probe, version: Any, service: str) -> str:
     async def ask(**question: str) -> Any:
-        path = f"/grpc.reflection.{name}.ServerReflection/ServerReflectionInfo"
+        path = method_path(service, "ServerReflectionInfo")
         request = version.ServerReflectionRequest(**question)
         return await _first(probe, path, request, version.ServerReflectionResponse)
 
@@ -218,20 +215,20 @@ async def _reflection(probe: Probe, version: Any, name: str) -> str:
     _must(answer is not None, "list_services was answered with something else")
     missing = set(SERVICES) - {service.name for service in answer.service}
     _must(not missing, f"list_services lacks {listed(sorted(missing))}")
-    files = (await ask(file_containing_symbol=SERVICE)).file_descriptor_response
-    _must(files is not None, f"no file contains the symbol {SERVICE}")
+    files = (await ask(file_containing_symbol=ROUTING_SERVICE)).file_descriptor_response
+    _must(files is not None, f"no file contains the symbol {ROUTING_SERVICE}")
     schema = b"".join(files.file_descriptor_proto)
-    absent = [method for method in METHODS if method.encode() not in schema]
+    absent = [method for method in ROUTING_METHODS if method.encode() not in schema]
     _must(not absent, f"the schema lacks {listed(absent)}")
-    return f"{len(answer.service)} services; {SERVICE} in {len(files.file_descriptor_proto)} files"
+    return f"{len(answer.service)} services; {ROUTING_SERVICE} in {len(files.file_descriptor_proto)} files"
 
 
 async def reflection(probe: Probe) -> str:
-    return await _reflection(probe, v1, "v1")
+    return await _reflection(probe, v1, REFLECTION_SERVICE)
 
 
 async def reflection_alpha(probe: Probe) -> str:
-    return await _reflection(probe, v1alpha, "v1alpha")
+    return await _reflection(probe, v1alpha, REFLECTION_ALPHA_SERVICE)
 
 
 async def insights(probe: Probe) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from routing.cli.answers import answer_values, plain_values, update_values
 from routing.cli.connect import FINE, REFUSED, ask, client_of
+from routing.cli.flags import WATCHED_SECTIONS
 from routing.cli.output.screen import Screen
 from routing.cli.output.tables import Cell
 from routing.cli.output.views import decision_view, insights_view, learned_view, profiles_view, update_view
+from routing.contract import METADATA_KEYS
 from routing.errors import ConfigError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -21,22 +23,9 @@ if TYPE_CHECKING:
     from routing.core.model import Location
 
 
-_METADATA = {
-    "operation": "operation",
-    "retention_months": "retention_months",
-    "expected_reads": "expected_reads",
-    "require_tag": "require_tags",
-    "exclude_backend": "exclude_backends",
-}
-"""The flags of `select` that travel in the request's metadata, and their keys there."""
-
-_ALWAYS_SHOWN = ("system", "backends")
-"""What `watch` shows where no section is named."""
-
-
 def select(arguments: Namespace, screen: Screen) -> int:
     """Asks for a choice and shows why it fell as it did."""
-    metadata = {key: getattr(arguments, flag) for flag, key in _METADATA.items()}
+    metadata = {key: getattr(arguments, key) for key in METADATA_KEYS}
     selection = ask(
         arguments,
         screen,
@@ -117,12 +106,15 @@ def watch(arguments: Namespace, screen: Screen) -> int:
 async def _watch(arguments: Namespace, screen: Screen) -> None:
     from contextlib import aclosing
 
-    wanted = arguments.section or _ALWAYS_SHOWN
+    from routing.core.report import BACKENDS_SECTION
+
+    wanted = arguments.section or WATCHED_SECTIONS
+    sections = ("system", *(name for name in wanted if name != BACKENDS_SECTION))
     async with client_of(arguments) as client:
         stream = client.metrics(
             interval_seconds=arguments.interval,
-            sections=tuple(dict.fromkeys(("system", *(name for name in wanted if name != "backends")))),
-            include_backends="backends" in wanted,
+            sections=tuple(dict.fromkeys(sections)),
+            include_backends=BACKENDS_SECTION in wanted,
         )
         async with aclosing(stream) as updates:
             with screen.working("waiting for the first update"):

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from routing.cli.argument_types import count, moment, port, positive, seconds, size, text
+from routing.contract import DEFAULT_PORT
 
 DEFAULT_HOST = "localhost"
-DEFAULT_PORT = 50051
 DEFAULT_TIMEOUT_S = 10.0
 """Longer than any answer should take, and not longer than a person waits."""
 
 _FILE = MappingProxyType({"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"})
 """shtab.FILE, which the base install does not have: complete the value as a path."""
 
-_BESIDES_SECTIONS = "backends"
-"""The section of an update that a flag of its own asks for."""
+WATCHED_SECTIONS = ("system", "backends")
+"""What `watch` shows unless the caller names sections."""
 
 
 def serve(parser: ArgumentParser) -> None:
@@ -88,24 +88,25 @@ def record(parser: ArgumentParser) -> None:
 
 
 def insights(parser: ArgumentParser) -> None:
+    from routing.core.report import DEFAULT_HOURS
+
     parser.add_argument("--backend", type=text, default="", metavar="ID", help="only this backend")
     parser.add_argument("--type", type=text, default="", metavar="MIME", help="only this content type")
-    parser.add_argument(
-        "--hours", type=count, default=0, metavar="N", help="how far to look back (default: 24)"
-    )
+    told = f"how far to look back (default: {DEFAULT_HOURS})"
+    parser.add_argument("--hours", type=count, default=0, metavar="N", help=told)
     _server(parser)
 
 
 def watch(parser: ArgumentParser) -> None:
-    from routing.core.report import SECTIONS
+    from routing.core.report import BACKENDS_SECTION, SECTIONS
 
-    names = (*SECTIONS, _BESIDES_SECTIONS)
+    names = (*SECTIONS, BACKENDS_SECTION)
     add = parser.add_argument
     add(
         "--interval", type=count, default=1, metavar="SECONDS", help="between updates, 1 to 3600 (default: 1)"
     )
     add("--count", type=count, default=0, metavar="N", help="stop after so many updates (default: never)")
-    told = f"show this section, repeat for each: {', '.join(names)} (default: system, backends)"
+    told = f"show this section, repeat for each: {', '.join(names)} (default: {', '.join(WATCHED_SECTIONS)})"
     add("--section", action="append", choices=names, metavar="NAME", help=told)
     _server(parser)
 
@@ -182,30 +183,45 @@ def completion(parser: ArgumentParser) -> None:
 
 
 def _purpose(parser: ArgumentParser) -> None:
-    from routing.core.model import Operation
+    from routing.core.model import Operation, Query
 
     add = parser.add_argument_group("what to do with it").add_argument
-    operations = [operation.value for operation in Operation]
-    add("--operation", choices=operations, metavar="WORD", help="store or retrieve (default: store)")
-    add("--retention-months", type=float, metavar="N", help="how long it is kept (default: 1)")
-    add("--expected-reads", type=float, metavar="N", help="how often it is read (default: 1)")
+    assumed = Query()
+    told = f"{' or '.join(Operation)} (default: {assumed.operation})"
+    add("--operation", choices=list(Operation), metavar="WORD", help=told)
+    told = f"how long it is kept (default: {assumed.retention_months:g})"
+    add("--retention-months", type=float, metavar="N", help=told)
+    told = f"how often it is read (default: {assumed.expected_reads:g})"
+    add("--expected-reads", type=float, metavar="N", help=told)
 
 
 def _choice(parser: ArgumentParser) -> None:
     add = _weighing(parser)
-    add("--exclude-backend", action="append", type=text, metavar="ID", help="leave this out; repeat for each")
     add(
-        "--require-tag", action="append", type=text, metavar="TAG", help="only with this tag; repeat for each"
+        "--exclude-backend",
+        dest="exclude_backends",
+        action="append",
+        type=text,
+        metavar="ID",
+        help="leave this out; repeat for each",
+    )
+    add(
+        "--require-tag",
+        dest="require_tags",
+        action="append",
+        type=text,
+        metavar="TAG",
+        help="only with this tag; repeat for each",
     )
 
 
 def _weighing(parser: ArgumentParser) -> Callable[..., Action]:
-    from routing.core.scoring import PRIORITIES, STRATEGIES
+    from routing.core.scoring import PRIORITIES, PRIORITY_ALIASES, STRATEGIES, STRATEGY_ALIASES
 
     add = parser.add_argument_group("how to choose").add_argument
-    told = f"which weights to use: {', '.join(STRATEGIES)} (default: hybrid)"
+    told = f"which weights to use: {', '.join(STRATEGIES)} (default: {STRATEGY_ALIASES['']})"
     add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=told)
-    told = f"how to scale them: {', '.join(PRIORITIES)} (default: balanced)"
+    told = f"how to scale them: {', '.join(PRIORITIES)} (default: {PRIORITY_ALIASES['']})"
     add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=told)
     add(
         "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"

@@ -20,6 +20,7 @@ from routing.client.retries import Caller
 from routing.client.target import Tls, opener
 from routing.client.trial import Measured, Trial, noted
 from routing.client.values import Acknowledgement, Insights, Metrics, Selection
+from routing.contract import DEFAULT_TARGET
 from routing.core.model import Location, Outcome
 from routing.errors import InvalidArgument, RoutingError
 
@@ -61,7 +62,7 @@ class RoutingClient:
 
     def __init__(
         self,
-        target: str | Channel = "localhost:50051",
+        target: str | Channel = DEFAULT_TARGET,
         *,
         tls: Tls = False,
         token: str | None = None,

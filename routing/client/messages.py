@@ -20,7 +20,8 @@ from routing.client.values import (
     Selection,
     Usage,
 )
-from routing.core.model import Location, Outcome, SystemStatus
+from routing.contract import METADATA_KEYS, ROUTING_SERVICE, method_path
+from routing.core.model import Location, Outcome, Query, SystemStatus
 from routing.errors import InvalidArgument, shown
 
 Request = TypeVar("Request")
@@ -39,7 +40,7 @@ class Method(Generic[Request, Answer]):
     @property
     def path(self) -> str:
         """Its full name on the wire."""
-        return f"/ipfs_kit_py.routing.RoutingService/{self.name}"
+        return method_path(ROUTING_SERVICE, self.name)
 
 
 SELECT = Method("SelectBackend", wire.SelectBackendRequest, wire.SelectBackendResponse)
@@ -89,6 +90,12 @@ def write_location(location: Location | None) -> wire.SelectBackendRequestGeoLoc
     return wire.SelectBackendRequestGeoLocation(
         latitude=location.latitude or 0.0, longitude=location.longitude or 0.0, region=location.region
     )
+
+
+def metadata_of(query: Query) -> dict[str, Any]:
+    """A query's part of a request's `metadata`, as plain values."""
+    values = {key: getattr(query, key) for key in METADATA_KEYS}
+    return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}
 
 
 def write_outcome(outcome: Outcome) -> wire.RecordOutcomeRequest:

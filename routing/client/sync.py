@@ -19,6 +19,7 @@ from routing.client.loop_thread import LoopThread
 from routing.client.target import Tls
 from routing.client.trial import Trial, noted
 from routing.client.values import Selection
+from routing.contract import DEFAULT_TARGET
 from routing.core.model import Outcome
 from routing.errors import InvalidArgument
 
@@ -80,7 +81,7 @@ class RoutingClient:
 
     def __init__(
         self,
-        target: str = "localhost:50051",
+        target: str = DEFAULT_TARGET,
         *,
         tls: Tls = False,
         token: str | None = None,

@@ -8,10 +8,9 @@ from typing import Never
 
 from grpclib.client import Channel
 
+from routing.contract import DEFAULT_PORT
 from routing.errors import ConfigError, InvalidArgument
 from routing.wire import Codec
-
-DEFAULT_PORT = 50051
 
 _HIGHEST_PORT = 65535
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 from routing.core.beliefs import learned
 from routing.core.model import State, SystemStatus
 from routing.core.router import Router
@@ -14,8 +15,14 @@ DEFAULT_HOURS = 24
 """The contract's window where none is asked for."""
 
 STATUS_LEAST_OUTCOMES = 10
-STATUS_LIMITS = ((SystemStatus.CRITICAL, 0.7), (SystemStatus.WARNING, 0.9))
+STATUS_LIMITS = ((SystemStatus.CRITICAL, CRITICAL_BELOW), (SystemStatus.WARNING, WARNING_BELOW))
 """The contract's limits of a backend's success rate, the worst first."""
+
+BACKENDS_SECTION = "backends"
+"""The section that `include_backends` asks for; it is no row of SECTIONS."""
+
+CONTENT_TYPES_SECTION = "content_distribution"
+"""The section that `include_content_types` asks for, as well as its name."""
 
 Values = dict[str, Any]
 
@@ -114,11 +121,11 @@ def metrics(
         now=now,
     )
     names = [*(sections or DEFAULT_SECTIONS)]
-    if include_content_types and "content_distribution" not in names:
-        names.append("content_distribution")
+    if include_content_types and CONTENT_TYPES_SECTION not in names:
+        names.append(CONTENT_TYPES_SECTION)
     values: Values = {name: SECTIONS[name].values(view) for name in names}
     if include_backends:
-        values["backends"] = _backends(view)
+        values[BACKENDS_SECTION] = _backends(view)
     return Metrics(values, status(router, now=now))
 
 
@@ -223,7 +230,7 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
             Section("backend_scores", lambda view: dict(view.scores), True, "default scores now"),
             Section("success_rates", lambda view: _success_rates(view.totals), True, "last 24 hours"),
             Section("latency_stats", lambda view: _latency(view.totals), True, "last 24 hours"),
-            Section("content_distribution", _distribution, False, "decisions by type, last 24 hours"),
+            Section(CONTENT_TYPES_SECTION, _distribution, False, "decisions by type, last 24 hours"),
             Section("usage_stats", lambda view: _usage(view.totals), False, "last 24 hours"),
             Section("system", _system, True, "uptime, totals, rate, version"),
             Section("learned", _learned, False, "beliefs now, and how sure they are"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from routing.protobuf.wireformat import read_varint
+
 _NAME, _PACKAGE, _DEPENDENCY = 1, 2, 3
 
 
@@ -100,19 +102,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     """
     at = 0
     while at < len(data):
-        tag, at = _varint(data, at)
-        value, at = _varint(data, at)
+        tag, at = read_varint(data, at)
+        value, at = read_varint(data, at)
         if tag & 7 == 2:  # length-delimited: the number is the length
             yield tag >> 3, data[at : at + value]
             at += value
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where the next byte stands."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at

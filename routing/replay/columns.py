@@ -7,6 +7,7 @@ from typing import Any
 
 from routing import wire
 from routing.config.validators import LARGEST_INT64, Kind, Mismatch, number, one_of, switch
+from routing.contract import METADATA_KEYS
 from routing.core.model import Operation, Outcome, Query
 from routing.errors import InvalidArgument
 from routing.rpc.requests import (
@@ -181,8 +182,6 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
 
 REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
 
-_METADATA = ("operation", "retention_months", "expected_reads", "require_tags", "exclude_backends")
-
 
 def read_row(line: int, given: Fields, asked: Fields) -> Logged:
     """The row of this line; BadField names what is wrong with it.
@@ -233,7 +232,7 @@ def _check_together(fields: Fields) -> None:
 
 def _request(line: int, fields: Fields, asked: Fields) -> wire.SelectBackendRequest:
     """The row as a client would have sent it, so that what holds there holds here."""
-    wishes = {name: fields[name] for name in _METADATA if fields[name] is not None}
+    wishes = {name: fields[name] for name in METADATA_KEYS if fields[name] is not None}
     location = None
     if fields["latitude"] is not None or fields["region"]:
         location = wire.SelectBackendRequestGeoLocation(

@@ -5,6 +5,7 @@ from typing import Any
 
 from routing import wire
 from routing.client import InvalidRequest, NoBackend, RoutingClient
+from routing.client.messages import metadata_of
 from routing.core.model import Outcome, Query
 from routing.errors import ConfigError
 from routing.replay.choice import Belief, Choice, Unfit, dollars
@@ -35,7 +36,7 @@ class AtServer:
                 content_hash=query.content_hash,
                 content_type=query.content_type,
                 size_bytes=query.size_bytes,
-                metadata=_metadata(query),
+                metadata=metadata_of(query),
                 strategy=query.strategy,
                 priority=query.priority,
                 available_backends=query.available_backends,
@@ -89,16 +90,6 @@ class AtServer:
             f"the trace begins at {at:{_TIME}}"
         )
         return ConfigError(f"--target {self._name}", "", expected)
-
-
-def _metadata(query: Query) -> dict[str, Any]:
-    return {
-        "operation": query.operation.value,
-        "retention_months": query.retention_months,
-        "expected_reads": query.expected_reads,
-        "require_tags": sorted(query.require_tags),
-        "exclude_backends": sorted(query.exclude_backends),
-    }
 
 
 def _belief(query: Query, candidate: dict[str, Any]) -> Belief:

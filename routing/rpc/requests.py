@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from routing import wire
+from routing.contract import METADATA_KEYS
 from routing.core.model import Location, Operation, Outcome, Query
 from routing.core.report import SECTIONS
 from routing.core.scoring import priority_named, strategy_named
@@ -135,16 +136,15 @@ def _names(field: str, value: object) -> frozenset[str]:
     return frozenset(value)
 
 
-METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
-    {
-        "operation": _operation,
-        "retention_months": _amount,
-        "expected_reads": _amount,
-        "require_tags": _names,
-        "exclude_backends": _names,
-    }
+_READERS: Mapping[object, Callable[[str, object], Any]] = MappingProxyType(
+    {Operation: _operation, float: _amount, frozenset[str]: _names}
 )
-"""The keys of `metadata` that are understood: each is a field of Query, read so."""
+"""How the value of a metadata key is read, by the type of the field of Query that it becomes."""
+
+METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
+    {key: _READERS[Query.__annotations__[key]] for key in METADATA_KEYS}
+)
+"""The metadata keys that are understood, and how the value of each is read."""
 
 
 # --- Messages to nouns ---

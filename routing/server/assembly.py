@@ -9,6 +9,7 @@ from routing import __version__
 from routing.access.policy import Access
 from routing.clock import RequestClock, WatchedClock
 from routing.config.options import Settings
+from routing.contract import FILES_HEALTH, ROUTING_SERVICE, STORE_HEALTH
 from routing.core.router import Router
 from routing.rpc.calls import Calls, Wrapped
 from routing.rpc.health import Health
@@ -16,17 +17,6 @@ from routing.rpc.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.rpc.service import RoutingService
 from routing.store import Store, open_store
 from routing.wire import Codec
-
-SERVICE = "ipfs_kit_py.routing.RoutingService"
-
-
-STORE = "ipfs_kit_py.routing.Store"
-"""In health: whether what is learned gets onto the disk. Named where there is a state."""
-
-
-FILES = "ipfs_kit_py.routing.Files"
-"""In health: whether the certificates and the auth file in force are those on the disk. Named
-where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +63,7 @@ def assemble(
         max_content_types=routing.max_content_types,
         retention_hours=routing.retention_hours,
     )
-    followed = access is not None and access.files
-    health = Health((SERVICE, *[STORE] * bool(settings.server.state), *[FILES] * bool(followed)))
+    health = Health(_health_services(settings, access))
     store = _opened(settings, router, clock, health)
     codec = Codec()
     calls = Calls(codec, admit=access.admission if access is not None else None)
@@ -89,6 +78,15 @@ def assemble(
     return Assembly(router, store, service, health, calls, servables, codec)
 
 
+def _health_services(settings: Settings, access: Access | None) -> list[str]:
+    services = [ROUTING_SERVICE]
+    if settings.server.state:
+        services.append(STORE_HEALTH)
+    if access is not None and access.files:
+        services.append(FILES_HEALTH)
+    return services
+
+
 def _opened(settings: Settings, router: Router, clock: Callable[[], float], health: Health) -> Store:
     """The store, once the router knows what it holds."""
     told = isinstance(clock, RequestClock)
@@ -96,7 +94,7 @@ def _opened(settings: Settings, router: Router, clock: Callable[[], float], heal
         settings,
         router,
         latest=(lambda: inf) if told else clock,
-        note_health=lambda works: health.set_serving(works, STORE),
+        note_health=lambda works: health.set_serving(works, STORE_HEALTH),
     )
     if isinstance(clock, RequestClock):
         clock.advance(router.advance(-inf))  # where the requests had led it before the restart

@@ -14,10 +14,11 @@ from typing import TextIO
 from routing import __version__
 from routing.access.policy import Access
 from routing.config.options import Settings
+from routing.contract import FILES_HEALTH
 from routing.http2 import Listener
 from routing.rpc.health import Health
 from routing.server import logs
-from routing.server.assembly import FILES, Assembly, assemble
+from routing.server.assembly import Assembly, assemble
 from routing.server.sockets import address_of, listen
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ async def _kept(access: Access, health: Health) -> AsyncIterator[None]:
 
     def note_current(current: bool) -> None:
         if access.files:
-            health.set_serving(current, FILES)
+            health.set_serving(current, FILES_HEALTH)
 
     keeping = asyncio.create_task(access.keep(note_current), name="access")
     try:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from routing.client.messages import metadata_of
 from routing.client.sync import RoutingClient
 from routing.core.model import Backend
 from routing.errors import RoutingError, shown
@@ -34,11 +35,7 @@ class Served:
         selection = self._client.select(
             content_type=query.content_type,
             size_bytes=query.size_bytes,
-            metadata={
-                "operation": query.operation.value,
-                "retention_months": query.retention_months,
-                "expected_reads": query.expected_reads,
-            },
+            metadata=metadata_of(query),
             strategy=self._strategy,
             available_backends=tuple(names) if self._names_matter else (),
             location=query.location,

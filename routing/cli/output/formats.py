@@ -5,15 +5,12 @@ from types import MappingProxyType
 from typing import Any
 
 from routing.cli.output.tables import Cell, Table
+from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 
 Values = Mapping[str, Any]
 
 MISSING = "-"
 """What stands where there is no value; never a zero that nobody measured."""
-
-LEAST_WARNING = 0.9
-LEAST_CRITICAL = 0.7
-"""Where the contract's SystemStatus turns WARNING and CRITICAL; a success rate is coloured likewise."""
 
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _DURATIONS_MS = ((86_400_000.0, "d"), (3_600_000.0, "h"), (60_000.0, "min"), (1_000.0, "s"), (1.0, "ms"))
@@ -136,7 +133,7 @@ def cell(key: str, value: object) -> Cell:
     form = FORMS.get(key) or (duration_text if key.endswith(("_ms", "_ms_error")) else count_text)
     text = value_text(form, value)
     if key == "success_rate" and isinstance(value, int | float):
-        return Cell(text, "bad" if value < LEAST_CRITICAL else "warn" if value < LEAST_WARNING else "good")
+        return Cell(text, "bad" if value < CRITICAL_BELOW else "warn" if value < WARNING_BELOW else "good")
     return Cell(text, STATES.get(text, "") if key == "state" else "")
 
 
