@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +23,6 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from routing.client.sync import RoutingClient
-from routing.config.options import markdown_table
 from routing.simulation import scenario
 from routing.simulation.generate import draw
 from routing.simulation.measures import Measures, measures
@@ -82,6 +81,11 @@ def server(config: str) -> Iterator[str]:
                 yield next(found[1] for line in lines if (found := re.search(r"ready.*?([\d.]+:\d+)", line)))
             finally:
                 process.terminate()
+
+
+def markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def table(found: dict[tuple[str, str], list[Measures]], names: Sequence[str], policies: Sequence[str]) -> str:

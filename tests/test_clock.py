@@ -13,7 +13,7 @@ from routing.core.model import Backend
 from routing.core.router import Router
 from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
-from routing.store import Memory
+from routing.store import NullStore
 
 NOON = 1_700_000_000.0
 DAY = 86_400.0
@@ -71,7 +71,7 @@ async def test_calls_go_on_and_are_counted_whatever_the_clock_does(jumps: tuple[
     now = NOON
     router = Router([Backend("a"), Backend("b")], random=Random(0))
     calls = Calls(wire.Codec())
-    service = RoutingService(router, Memory(), clock=lambda: now, version="1")
+    service = RoutingService(router, NullStore(), clock=lambda: now, version="1")
     async with in_memory(calls, service) as channel:
         stub = wire.RoutingServiceStub(channel)
         for jump in (0.0, *jumps):

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from doc_tables import http2_table, options_table, profile_table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +17,8 @@ from routing.config.options import (
     RoutingSettings,
     ServerSettings,
     Settings,
-    http2_table,
-    options_table,
 )
-from routing.config.profiles import PROFILE, profile_table
+from routing.config.profiles import PROFILE
 from routing.config.toml import MAX_FILE_BYTES
 from routing.core.factors import FACTORS
 from routing.core.model import Backend
@@ -562,7 +561,7 @@ def test_no_two_options_share_a_key() -> None:
 
 def test_every_default_is_valid() -> None:
     for option in OPTIONS:
-        assert option.default is None or option.kind.read(option.default) == option.default
+        assert option.default is None or option.validator.read(option.default) == option.default
 
 
 def test_the_contracts_flags_have_their_names() -> None:

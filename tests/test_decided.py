@@ -23,7 +23,7 @@ from routing.rpc.requests import read_query
 from routing.rpc.responses import DecisionWriter, write_decision
 from routing.rpc.service import RoutingService
 from routing.server.assembly import assemble
-from routing.store import Memory
+from routing.store import NullStore
 from routing.wire import struct_bytes
 
 CODEC = wire.Codec()
@@ -78,7 +78,7 @@ def test_names_are_forgotten_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> 
 def served() -> RoutingService:
     backends = [Backend(id=name, max_object_bytes=10**9) for name in ("ipfs", "s3", "tape")]
     router = Router(backends, random=Random(0), discover=False)
-    return RoutingService(router, Memory(), clock=RequestClock(), version="1")
+    return RoutingService(router, NullStore(), clock=RequestClock(), version="1")
 
 
 requests = st.builds(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import server_process
+from doc_tables import markdown_table
 from server_process import StartServer
 
 from routing.cli.app import COMMANDS
-from routing.config.options import markdown_table
 from routing.core.factors import FACTORS
 from routing.core.scoring import PRIORITIES, STRATEGIES, STRATEGY_ALIASES, default_weights, weight_table
 

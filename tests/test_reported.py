@@ -21,7 +21,7 @@ from routing.core.router import Router
 from routing.rpc.responses import ReportWriter
 from routing.rpc.service import RoutingService
 from routing.server.assembly import assemble
-from routing.store import Memory
+from routing.store import NullStore
 from routing.wire import struct_bytes
 from routing.wire.struct_bytes import ENTRIES_IN_A_STEP, RowsWriter, StructWriter, finished
 
@@ -183,7 +183,7 @@ def test_an_update_written_straight_is_the_message_encoded(calls: int, more: boo
 
 
 def service_on(router: Router) -> RoutingService:
-    return RoutingService(router, Memory(), clock=lambda: NOW, version="1.2.3", monotonic=lambda: 0.0)
+    return RoutingService(router, NullStore(), clock=lambda: NOW, version="1.2.3", monotonic=lambda: 0.0)
 
 
 async def test_writing_a_large_report_lets_others_have_their_turn() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doc_tables import markdown_table
 from server_process import PATIENCE_S, ServerProcess, process_environment
 
 from routing.access.auth import ROLES
-from routing.config.options import markdown_table
 from routing.errors import listed
 
 PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from routing.core.router import Router
 from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
 from routing.rpc.streaming import Turns
-from routing.store import Memory
+from routing.store import NullStore
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOW = START.timestamp()
@@ -43,7 +43,7 @@ def service_on(clock: Any, time: ManualTime | None = None, **options: Any) -> Ro
     time = time or ManualTime()
     router = Router([Backend(id="ipfs"), Backend(id="s3")], random=Random(0), **options)
     return RoutingService(
-        router, Memory(), clock=clock, version="1.2.3", monotonic=time.monotonic, sleep=time.sleep
+        router, NullStore(), clock=clock, version="1.2.3", monotonic=time.monotonic, sleep=time.sleep
     )
 
 

@@ -17,7 +17,7 @@ from routing.core.events import replay
 from routing.core.model import Backend, Outcome, Query, Recorded
 from routing.core.router import Router
 from routing.errors import ConfigError
-from routing.store import Memory, journal, open_store
+from routing.store import NullStore, journal, open_store
 from routing.store.journal import NOT_KEPT, Durability, Journal, compaction_due
 from routing.store.lock import Lock
 from routing.store.restore import Restored
@@ -94,11 +94,11 @@ class Desk:
         raise AssertionError("nothing is to be compacted here")
 
     def decide(self) -> None:
-        self.journal.decided(self.router.select(Query(), now=NOON))
+        self.journal.note_decision(self.router.select(Query(), now=NOON))
 
     async def report(self, **fields: Any) -> Recorded:
         outcome = Outcome("a", True, **fields)
-        return await self.journal.reported(outcome, self.router.record(outcome, now=NOON), now=NOON)
+        return await self.journal.note_outcome(outcome, self.router.record(outcome, now=NOON), now=NOON)
 
     def reporting(self, count: int = 1) -> list[asyncio.Task[Recorded]]:
         return [asyncio.create_task(self.report()) for _ in range(count)]
@@ -187,7 +187,7 @@ async def test_a_caller_that_has_left_holds_nobody_up() -> None:
 
 async def test_names_that_became_known_are_written_before_what_they_did() -> None:
     async with desk() as one:
-        one.journal.decided(one.router.select(Query(available_backends=("new", "other")), now=NOON))
+        one.journal.note_decision(one.router.select(Query(available_backends=("new", "other")), now=NOON))
         await one.report()
         first, second, _ = one.file.entries[1]
         assert first == ("discovered", ("new", "other"))
@@ -407,10 +407,10 @@ def opened(state: str | None, router: Router | None = None) -> Any:
 
 async def test_without_a_state_nothing_is_kept() -> None:
     store = opened(None)
-    assert isinstance(store, Memory)
+    assert isinstance(store, NullStore)
     store.start()
-    store.decided(Router([Backend("a")], random=Random(0)).select(Query(), now=NOON))
-    assert await store.reported(Outcome("a", True), Recorded(True, "recorded"), now=NOON) == Recorded(
+    store.note_decision(Router([Backend("a")], random=Random(0)).select(Query(), now=NOON))
+    assert await store.note_outcome(Outcome("a", True), Recorded(True, "recorded"), now=NOON) == Recorded(
         True, "recorded"
     )
     await store.close()
@@ -451,5 +451,5 @@ async def test_what_one_journal_wrote_the_next_one_tells(tmp_path: Path) -> None
         assert router.outcomes_total == times - 1
         store.start()
         outcome = Outcome("a", True)
-        await store.reported(outcome, router.record(outcome, now=NOON), now=NOON)
+        await store.note_outcome(outcome, router.record(outcome, now=NOON), now=NOON)
         await store.close()

@@ -15,7 +15,7 @@ _NETWORK_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _Authentication:
     """What was found out about a caller under certain rules; `account` is whose calls are counted."""
 
     rules: Rules | None
@@ -45,26 +45,26 @@ class Admission:
 
         Also strangers have an account, that of their address: who tries tokens is slowed down.
         """
-        standing = caller.standing
-        if standing is None or standing.rules is not self.rules:
-            standing = caller.standing = self._found_out(caller)
+        authentication = caller.authentication
+        if authentication is None or authentication.rules is not self.rules:
+            authentication = caller.authentication = self._authenticate(caller)
         if self._limit is not None and not again:
-            self._count(standing.account, self._limit)
+            self._count(authentication.account, self._limit)
         if self.rules is not None:
-            if standing.identity is None:
-                raise Unauthenticated(standing.refusal)
-            check_role(path, standing.identity)
+            if authentication.identity is None:
+                raise Unauthenticated(authentication.refusal)
+            check_role(path, authentication.identity)
 
-    def _found_out(self, caller: Caller) -> _Standing:
+    def _authenticate(self, caller: Caller) -> _Authentication:
         if self.rules is None:
             certificate = caller.peer.certificate if self._limit is not None else None
             names = certificate_names(certificate) if certificate else ()
-            return _Standing(None, f"certificate {' '.join(names)}" if names else address(caller.peer))
+            return _Authentication(None, f"certificate {' '.join(names)}" if names else address(caller.peer))
         try:
             identity = self.rules.identify(caller)
         except Unauthenticated as error:
-            return _Standing(self.rules, address(caller.peer), refusal=error.message)
-        return _Standing(self.rules, f"name {identity.name}", identity)
+            return _Authentication(self.rules, address(caller.peer), refusal=error.message)
+        return _Authentication(self.rules, f"name {identity.name}", identity)
 
     def _count(self, account: str, limit: RateLimit) -> None:
         wait_s = limit.take(account, now=self._clock())

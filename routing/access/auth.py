@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from routing.config.toml import check_keys, place, read_file, table
-from routing.config.validators import Kind, Mismatch, matching, one_of, seen, text
+from routing.config.validators import Mismatch, Validator, matching, one_of, seen, text
 from routing.contract import ROUTING_METHODS, ROUTING_SERVICE, method_path
 from routing.errors import ConfigError, PermissionDenied, Unauthenticated, listed
 from routing.rpc.caller import Caller
@@ -172,7 +172,7 @@ def _digest(token: str) -> bytes:
 NAME: Final = text(1, 256)
 ROLE: Final = one_of(*ROLES)
 
-_TOKEN_KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
+_TOKEN_KEYS: Final[Mapping[str, Validator]] = MappingProxyType(
     {
         "name": NAME,
         "role": ROLE,
@@ -181,7 +181,7 @@ _TOKEN_KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 
-_CERTIFICATE_KEYS: Final[Mapping[str, Kind]] = MappingProxyType(
+_CERTIFICATE_KEYS: Final[Mapping[str, Validator]] = MappingProxyType(
     {**dict.fromkeys(_NAMES.values(), text(1, 1024)), "role": ROLE}
 )
 
@@ -213,7 +213,12 @@ def read_rules(path: str) -> Rules:
 
 
 def _rows(
-    tables: Mapping[str, Any], name: str, keys: Mapping[str, Kind], where: str, *, required: tuple[str, ...]
+    tables: Mapping[str, Any],
+    name: str,
+    keys: Mapping[str, Validator],
+    where: str,
+    *,
+    required: tuple[str, ...],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row's place, and its checked values."""
     rows = tables.get(name, [])

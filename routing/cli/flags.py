@@ -28,10 +28,10 @@ def serve(parser: ArgumentParser) -> None:
             continue
         told = "" if option.default in (None, False) else f" (default: {option.default})"
         shown = f"{option.help}{told}".replace("%", "%%")
-        if option.kind.switch:
+        if option.validator.switch:
             parser.add_argument(option.flag, dest=option.key, action=BooleanOptionalAction, help=shown)
         else:
-            choices = option.kind.choices or None
+            choices = option.validator.choices or None
             metavar = None if choices else option.metavar
             _path(
                 parser.add_argument(

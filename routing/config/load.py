@@ -98,13 +98,15 @@ def _from_file(tables: Mapping[str, Any], where: str) -> dict[str, _Given]:
         check_keys(values, known, where, section)
         for option in OPTIONS:
             if option.section == section and option.key in values:
-                given[option.key] = _read(option.kind.read, values[option.key], where, option.toml)
+                given[option.key] = _read(option.validator.read, values[option.key], where, option.toml)
     return given
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Given]:
     return {
-        option.key: _read(option.kind.read_text, environment[option.variable], "environment", option.variable)
+        option.key: _read(
+            option.validator.read_text, environment[option.variable], "environment", option.variable
+        )
         for option in OPTIONS
         if environment.get(option.variable)
     }
@@ -116,7 +118,7 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
     for option in OPTIONS:
         value = flags.get(option.key)
         if value is not None:
-            read = option.kind.read_text if isinstance(value, str) else option.kind.read
+            read = option.validator.read_text if isinstance(value, str) else option.validator.read
             given[option.key] = _read(read, value, "command line", option.flag or option.key)
     return given
 

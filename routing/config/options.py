@@ -5,13 +5,13 @@ The flag, the TOML key, the environment variable, the help and the table in
 docs/configuration.md all come from that field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
 from routing.config.http2_limits import Http2Limits
-from routing.config.validators import Kind, number, one_of, switch, text, whole
+from routing.config.validators import Validator, number, one_of, switch, text, whole
 from routing.config.validators import setting as _setting
 from routing.contract import DEFAULT_PORT
 from routing.core.model import Backend
@@ -109,7 +109,7 @@ class Option:
 
     section: str
     key: str
-    kind: Kind
+    validator: Validator
     default: Any
     help: str
     metavar: str
@@ -137,55 +137,9 @@ def _options() -> tuple[Option, ...]:
         Option(section, one.name, default=one.default, **one.metadata)
         for section, settings in sections.items()
         for one in fields(settings)
-        if "kind" in one.metadata
+        if "validator" in one.metadata
     )
 
 
 OPTIONS = _options()
 """Every setting that is one value, in the order of the help."""
-
-
-def options_table() -> str:
-    """The options of [server] and [routing] as a Markdown table, for docs/configuration.md."""
-    rows = [
-        (
-            f"`{one.toml}`",
-            _spelled(one.flag),
-            f"`{one.variable}`",
-            written(one.default),
-            one.kind.expected,
-            one.help,
-        )
-        for one in OPTIONS
-        if one.section != "http2"
-    ]
-    return markdown_table(("key", "flag", "environment", "default", "expected", "meaning"), rows)
-
-
-def http2_table() -> str:
-    """The options of [http2] in the same way; none has a flag."""
-    rows = [
-        (f"`{one.toml}`", f"`{one.variable}`", written(one.default), one.kind.expected, one.help)
-        for one in OPTIONS
-        if one.section == "http2"
-    ]
-    return markdown_table(("key", "environment", "default", "expected", "meaning"), rows)
-
-
-def markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table as the pages under docs/ hold it."""
-    lines = [heads, tuple("---" for _ in heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def written(value: object) -> str:
-    """A default as it would stand in a config file; a dash where there is none."""
-    if value is None or (not value and not isinstance(value, bool | int | float | str)):
-        return "—"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
-
-
-def _spelled(flag: str | None) -> str:
-    return f"`{flag}`" if flag else "—"

@@ -1,16 +1,15 @@
 """The profiles of backends, as `[[backends]]` writes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from routing.config.options import markdown_table, written
 from routing.config.toml import check_keys, table
 from routing.config.validators import (
     LARGEST_INT64,
-    Kind,
     Mismatch,
+    Validator,
     affinities,
     names,
     number,
@@ -28,30 +27,32 @@ that no arithmetic on a profile overflows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ProfileKey:
     """A row of PROFILE: what one key of a profile may hold, and what it means."""
 
-    kind: Kind
+    validator: Validator
     help: str
 
 
-PROFILE: Mapping[str, Column] = MappingProxyType(
+PROFILE: Mapping[str, ProfileKey] = MappingProxyType(
     {
-        "id": Column(text(1, 256), "the backend's name; required, unique"),
-        "enabled": Column(switch(), "whether it may be chosen"),
-        "region": Column(text(0, 256), "compared with the client's region where coordinates are missing"),
-        "latitude": Column(number(-90, 90), "degrees north; with `longitude` or not at all"),
-        "longitude": Column(number(-180, 180), "degrees east; with `latitude` or not at all"),
-        "storage_usd_per_gb_month": Column(number(0, MOST), "price of keeping 10⁹ bytes for a month"),
-        "egress_usd_per_gb": Column(number(0, MOST), "price of reading 10⁹ bytes once"),
-        "request_usd_per_1000": Column(number(0, MOST), "price of 1,000 requests"),
-        "latency_ms": Column(number(0, MOST), "time to first byte, without the client's distance"),
-        "throughput_mbps": Column(number(0.001, MOST), "megabits per second"),
-        "success_rate": Column(number(0, 1), "share of operations that succeed"),
-        "max_object_bytes": Column(whole(1, LARGEST_INT64), "largest object it takes; no limit if left out"),
-        "max_inflight": Column(whole(1, MOST), "decisions at a time that fill it; no limit if left out"),
-        "tags": Column(names(64, 256), "what a request's `require_tags` asks for"),
-        "content_affinity": Column(
+        "id": ProfileKey(text(1, 256), "the backend's name; required, unique"),
+        "enabled": ProfileKey(switch(), "whether it may be chosen"),
+        "region": ProfileKey(text(0, 256), "compared with the client's region where coordinates are missing"),
+        "latitude": ProfileKey(number(-90, 90), "degrees north; with `longitude` or not at all"),
+        "longitude": ProfileKey(number(-180, 180), "degrees east; with `latitude` or not at all"),
+        "storage_usd_per_gb_month": ProfileKey(number(0, MOST), "price of keeping 10⁹ bytes for a month"),
+        "egress_usd_per_gb": ProfileKey(number(0, MOST), "price of reading 10⁹ bytes once"),
+        "request_usd_per_1000": ProfileKey(number(0, MOST), "price of 1,000 requests"),
+        "latency_ms": ProfileKey(number(0, MOST), "time to first byte, without the client's distance"),
+        "throughput_mbps": ProfileKey(number(0.001, MOST), "megabits per second"),
+        "success_rate": ProfileKey(number(0, 1), "share of operations that succeed"),
+        "max_object_bytes": ProfileKey(
+            whole(1, LARGEST_INT64), "largest object it takes; no limit if left out"
+        ),
+        "max_inflight": ProfileKey(whole(1, MOST), "decisions at a time that fill it; no limit if left out"),
+        "tags": ProfileKey(names(64, 256), "what a request's `require_tags` asks for"),
+        "content_affinity": ProfileKey(
             affinities(256), "how well it suits MIME types: exact before `type/*` before `*/*`"
         ),
     }
@@ -68,18 +69,6 @@ def read_profiles(rows: object, where: str) -> tuple[Backend, ...]:
     return backends
 
 
-def profile_table() -> str:
-    """PROFILE as a Markdown table, for docs/configuration.md."""
-    rows = [
-        (f"`{key}`", written(_DEFAULTS.get(key)), column.kind.expected, column.help)
-        for key, column in PROFILE.items()
-    ]
-    return markdown_table(("key", "default", "expected", "meaning"), rows)
-
-
-_DEFAULTS = MappingProxyType({one.name: one.default for one in fields(Backend) if one.default is not MISSING})
-
-
 def _read_profile(row: object, where: str, key: str) -> Backend:
     given = table(row, where, key)
     # An id that is itself wrong is not repeated beside every other mistake.
@@ -88,11 +77,11 @@ def _read_profile(row: object, where: str, key: str) -> Backend:
     values: dict[str, Any] = {}
     for one, value in given.items():
         try:
-            values[one] = PROFILE[one].kind.read(value)
+            values[one] = PROFILE[one].validator.read(value)
         except Mismatch as mismatch:
             raise ConfigError(where, f"{key}.{one}{mismatch.at}{name}", str(mismatch)) from None
     if "id" not in values:
-        raise ConfigError(where, f"{key}.id", f"expected {PROFILE['id'].kind.expected}, got nothing")
+        raise ConfigError(where, f"{key}.id", f"expected {PROFILE['id'].validator.expected}, got nothing")
     for one, other in (("latitude", "longitude"), ("longitude", "latitude")):
         if one in values and other not in values:
             raise ConfigError(where, f"{key}.{other}{name}", f"expected a number, because {one} is given")

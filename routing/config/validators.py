@@ -37,7 +37,7 @@ class Mismatch(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Validator:
     """One kind of value. `read` answers with what the settings hold, or raises Mismatch;
     `parse` turns text into what `read` takes, or raises ValueError. `choices` is what
     may be written, where that is a closed set."""
@@ -57,12 +57,12 @@ class Kind:
         return self.read(value)
 
 
-def setting(default: _T, kind: Kind, help: str, metavar: str = "") -> _T:
+def setting(default: _T, validator: Validator, help: str, metavar: str = "") -> _T:
     """A dataclass field that also carries its row of `options.OPTIONS`."""
-    return field(default=default, metadata={"kind": kind, "help": help, "metavar": metavar})
+    return field(default=default, metadata={"validator": validator, "help": help, "metavar": metavar})
 
 
-def whole(low: int, high: int) -> Kind:
+def whole(low: int, high: int) -> Validator:
     """Whole numbers, both ends included."""
     return _checked(
         f"a whole number from {low:,} to {high:,}",
@@ -71,7 +71,7 @@ def whole(low: int, high: int) -> Kind:
     )
 
 
-def number(low: float, high: float) -> Kind:
+def number(low: float, high: float) -> Validator:
     """Numbers, whole or not, both ends included; never NaN or an infinity."""
     return _checked(
         f"a number from {low:,} to {high:,}",
@@ -81,29 +81,29 @@ def number(low: float, high: float) -> Kind:
     )
 
 
-def switch() -> Kind:
+def switch() -> Validator:
     """true or false."""
     return _checked("true or false", lambda value: type(value) is bool, parse=_word, switch=True)
 
 
-def text(low: int, high: int) -> Kind:
+def text(low: int, high: int) -> Validator:
     """Printable text of so many bytes in UTF-8."""
     length = f"{low:,} to {high:,} bytes of printable text"
     return _checked(length, lambda value: _is_text(value, low, high))
 
 
-def matching(pattern: str, expected: str) -> Kind:
+def matching(pattern: str, expected: str) -> Validator:
     """Text of which the whole matches a regular expression; `expected` tells people so."""
     form = re.compile(pattern)
     return _checked(expected, lambda value: isinstance(value, str) and form.fullmatch(value) is not None)
 
 
-def one_of(*choices: str) -> Kind:
+def one_of(*choices: str) -> Validator:
     """One of a few words, as they are written."""
     return _checked(f"one of {listed(choices)}", lambda value: value in choices, choices=choices)
 
 
-def names(most: int, longest: int) -> Kind:
+def names(most: int, longest: int) -> Validator:
     """A list of names, held as a set."""
     return _checked(
         f"a list of at most {most:,} names of 1 to {longest:,} bytes",
@@ -116,7 +116,7 @@ def names(most: int, longest: int) -> Kind:
     )
 
 
-def affinities(most: int) -> Kind:
+def affinities(most: int) -> Validator:
     """A table of MIME patterns to scores in [0, 1], held in lower case as requests are."""
     expected = f'a table of at most {most:,} MIME patterns such as "image/*" to numbers from 0 to 1'
     score = number(0, 1)
@@ -136,7 +136,7 @@ def affinities(most: int) -> Kind:
                 raise Mismatch(score.expected, given, at=f'."{pattern}"') from None
         return MappingProxyType(scores)
 
-    return Kind(expected, read)
+    return Validator(expected, read)
 
 
 def seen(value: object) -> str:
@@ -155,13 +155,13 @@ def _checked(
     fits: Callable[[Any], bool],
     settle: Callable[[Any], Any] = lambda value: value,
     **more: Any,
-) -> Kind:
+) -> Validator:
     def read(value: object) -> Any:
         if not fits(value):
             raise Mismatch(expected, value)
         return settle(value)
 
-    return Kind(expected, read, **more)
+    return Validator(expected, read, **more)
 
 
 def _word(written: str) -> bool:

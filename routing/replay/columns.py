@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from routing import wire
-from routing.config.validators import LARGEST_INT64, Kind, Mismatch, number, one_of, switch
+from routing.config.validators import LARGEST_INT64, Mismatch, Validator, number, one_of, switch
 from routing.contract import METADATA_KEYS
 from routing.core.model import Operation, Outcome, Query
 from routing.errors import InvalidArgument
@@ -62,7 +62,7 @@ class Logged:
 class Column:
     """A row of COLUMNS: what a field may hold, and what it means."""
 
-    kind: Kind
+    validator: Validator
     help: str
     required: bool = False
 
@@ -74,8 +74,8 @@ class BadField(Exception):
         super().__init__(f"{column}: {expected}" if column else expected)
 
 
-def _kind(expected: str, read: Callable[[Any], Any], parse: Callable[[str], object] = str) -> Kind:
-    """A kind from a function that raises ValueError for what is not of it."""
+def _validator(expected: str, read: Callable[[Any], Any], parse: Callable[[str], object] = str) -> Validator:
+    """A validator from a function that raises ValueError for what does not fit."""
 
     def checked(value: object) -> Any:
         try:
@@ -83,19 +83,19 @@ def _kind(expected: str, read: Callable[[Any], Any], parse: Callable[[str], obje
         except (ValueError, TypeError, OverflowError):
             raise Mismatch(expected, value) from None
 
-    return Kind(expected, checked, parse)
+    return Validator(expected, checked, parse)
 
 
-def _text(most_bytes: int) -> Kind:
+def _text(most_bytes: int) -> Validator:
     def read(value: object) -> str:
         if not isinstance(value, str) or len(value.encode()) > most_bytes:
             raise ValueError(value)
         return value
 
-    return _kind(f"at most {most_bytes:,} bytes of UTF-8 text", read)
+    return _validator(f"at most {most_bytes:,} bytes of UTF-8 text", read)
 
 
-def _count(most: int) -> Kind:
+def _count(most: int) -> Validator:
     """Whole numbers, also written as 5.0: tools that have no empty whole number write them so."""
 
     def read(value: Any) -> int:
@@ -109,10 +109,10 @@ def _count(most: int) -> Kind:
         except ValueError:
             return float(written)
 
-    return _kind(f"a whole number from 0 to {most:,}", read, parse)
+    return _validator(f"a whole number from 0 to {most:,}", read, parse)
 
 
-def _names() -> Kind:
+def _names() -> Validator:
     def read(value: object) -> list[str]:
         if not isinstance(value, list) or len(value) > MAX_AVAILABLE_BACKENDS or not all(value):
             raise ValueError(value)
@@ -121,10 +121,10 @@ def _names() -> Kind:
         return value
 
     expected = f"at most {MAX_AVAILABLE_BACKENDS:,} names, in CSV with {SEPARATOR} between them"
-    return _kind(expected, read, lambda written: written.split(SEPARATOR))
+    return _validator(expected, read, lambda written: written.split(SEPARATOR))
 
 
-def _moment() -> Kind:
+def _moment() -> Validator:
     """Microseconds are what the wire has: any finer, a server would see another time than we."""
 
     def read(value: Any) -> float:
@@ -133,16 +133,16 @@ def _moment() -> Kind:
             raise ValueError(value)
         return round(at, 6)
 
-    return _kind("a time: ISO 8601, or Unix seconds (UTC where it names no zone)", read)
+    return _validator("a time: ISO 8601, or Unix seconds (UTC where it names no zone)", read)
 
 
-def _propensity() -> Kind:
+def _propensity() -> Validator:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not 0 < value <= 1:
             raise ValueError(value)
         return float(value)
 
-    return _kind("a probability, more than 0 and at most 1", read, float)
+    return _validator("a probability, more than 0 and at most 1", read, float)
 
 
 _IDENTIFIER = _text(MAX_IDENTIFIER_BYTES)
@@ -209,10 +209,10 @@ def _read(name: str, value: Any) -> Any:
     column = COLUMNS[name]
     if value is None or value == "":
         if column.required:
-            raise BadField(name, f"expected {column.kind.expected}, got nothing")
+            raise BadField(name, f"expected {column.validator.expected}, got nothing")
         return None
     try:
-        return column.kind.read_text(value) if isinstance(value, str) else column.kind.read(value)
+        return column.validator.read_text(value) if isinstance(value, str) else column.validator.read(value)
     except Mismatch as mismatch:
         raise BadField(name, str(mismatch)) from None
 

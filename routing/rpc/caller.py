@@ -46,16 +46,16 @@ class Caller:
     same bytes, so that what is found out about one of them holds for all.
 
     `authorization` is the value of that header, None without one; of several, all, so that
-    they match nothing. `standing` is the note of whoever decides about the caller.
+    they match nothing. `authentication` is the note of whoever decides about the caller.
     """
 
-    __slots__ = ("authorization", "peer", "standing")
+    __slots__ = ("authentication", "authorization", "peer")
 
     def __init__(self, headers: Iterable[tuple[str, str | bytes]], peer: Peer) -> None:
         said = [value for name, value in headers if name == "authorization" and isinstance(value, str)]
         self.authorization = ",".join(said) if said else None
         self.peer = peer
-        self.standing: Any = None
+        self.authentication: Any = None
 
     def __repr__(self) -> str:
         return f"<Caller at {self.peer}>"  # without the header, which is a secret

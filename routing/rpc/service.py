@@ -28,12 +28,12 @@ from routing.rpc.responses import (
 from routing.rpc.streaming import Turns, Updates
 
 
-class Store(Protocol):
+class EventSink(Protocol):
     """Who hears of every decision and outcome, and says when an outcome may be answered."""
 
-    def decided(self, decision: Decision) -> None: ...
+    def note_decision(self, decision: Decision) -> None: ...
 
-    async def reported(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded: ...
+    async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded: ...
 
 
 class RoutingService(wire.RoutingServiceBase):
@@ -46,7 +46,7 @@ class RoutingService(wire.RoutingServiceBase):
     def __init__(
         self,
         router: Router,
-        store: Store,
+        sink: EventSink,
         *,
         clock: Callable[[], float],
         version: str,
@@ -54,7 +54,7 @@ class RoutingService(wire.RoutingServiceBase):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._router = router
-        self._store = store
+        self._sink = sink
         self._clock = clock
         self._version = version
         self._monotonic = monotonic
@@ -85,7 +85,7 @@ class RoutingService(wire.RoutingServiceBase):
         query = read_query(message)
         now = self._now(message.timestamp)
         decision = self._router.select(query, now=now)
-        self._store.decided(decision)
+        self._sink.note_decision(decision)
         if message.explain:
             response = write_decision(decision, explain=True, now=now)
             return self._codec.encode(response, wire.SelectBackendResponse)
@@ -95,7 +95,7 @@ class RoutingService(wire.RoutingServiceBase):
         outcome = read_outcome(message)
         now = self._now(message.timestamp)
         recorded = self._router.record(outcome, now=now)
-        return write_recorded(await self._store.reported(outcome, recorded, now=now), now=now)
+        return write_recorded(await self._sink.note_outcome(outcome, recorded, now=now), now=now)
 
     async def get_insights(  # type: ignore[override]  # as select_backend
         self, message: wire.GetInsightsRequest

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from routing.config.toml import check_keys, meant, place, read_file, read_shipped, table
-from routing.config.validators import Kind, Mismatch, number, one_of, seen, switch, text, whole
+from routing.config.validators import Mismatch, Validator, number, one_of, seen, switch, text, whole
 from routing.config.validators import names as names_of
 from routing.errors import ConfigError, listed
 from routing.simulation.datasets import regions, services
@@ -27,7 +27,7 @@ Range = tuple[float, float]
 """The two ends between which a seed draws."""
 
 
-def span(low: float, high: float) -> Kind:
+def span(low: float, high: float) -> Validator:
     """Two numbers, the smaller first, or one that stands for both."""
     one = number(low, high)
     expected = f"two numbers from {low:,} to {high:,}, the smaller first, or one"
@@ -42,12 +42,12 @@ def span(low: float, high: float) -> Kind:
             raise Mismatch(expected, value)
         return first, last
 
-    return Kind(expected, read)
+    return Validator(expected, read)
 
 
-def _key(default: Any, kind: Kind, about: str) -> Any:
+def _key(default: Any, validator: Validator, about: str) -> Any:
     """A row: what the key holds where the file leaves it out, what it may hold, what it means."""
-    return field(default=default, metadata={"kind": kind, "help": about})
+    return field(default=default, metadata={"validator": validator, "help": about})
 
 
 SHARE = span(0, 1)
@@ -204,15 +204,15 @@ def _named(file: str) -> str:
 
 def _rules(kind: type, given: object, where: str, key: str) -> Any:
     values = table(given, where, key)
-    rows = {one.name: one.metadata["kind"] for one in fields(kind)}
+    rows = {one.name: one.metadata["validator"] for one in fields(kind)}
     check_keys(values, rows, where, key)
     return kind(**{one: _value(rows[one], value, where, f"{key}.{one}") for one, value in values.items()})
 
 
-def _value(kind: Kind, value: object, where: str, key: str) -> Any:
+def _value(validator: Validator, value: object, where: str, key: str) -> Any:
     if value is None:
-        raise ConfigError(where, key, f"expected {kind.expected}, got nothing")
+        raise ConfigError(where, key, f"expected {validator.expected}, got nothing")
     try:
-        return kind.read(value)
+        return validator.read(value)
     except Mismatch as mismatch:
         raise ConfigError(where, key, str(mismatch)) from None

@@ -26,26 +26,26 @@ class Store(Protocol):
     def start(self) -> None:
         """Begins to write."""
 
-    def decided(self, decision: Decision) -> None:
+    def note_decision(self, decision: Decision) -> None:
         """A decision was made."""
 
-    async def reported(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
+    async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
         """An outcome was taken in as `recorded`; what to answer, once it may be answered."""
 
     async def close(self) -> None:
         """Writes what is left."""
 
 
-class Memory:
+class NullStore:
     """The store that keeps nothing: what the router knows ends with the process."""
 
     def start(self) -> None:
         """Nothing to begin."""
 
-    def decided(self, decision: Decision) -> None:
+    def note_decision(self, decision: Decision) -> None:
         """Nothing to do."""
 
-    async def reported(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:  # noqa: ARG002
+    async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:  # noqa: ARG002
         return recorded
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ def open_store(
     """
     url = settings.server.state
     if not url:
-        return Memory()
+        return NullStore()
     scheme, _, place = url.partition("://")
     if scheme not in STORES or not place.startswith("/") or not place[1:]:
         forms = " or ".join(f"{name}:///PATH" for name in STORES)

@@ -105,11 +105,11 @@ class Journal:
         """Begins to write. Needs a running loop, which `close` must be called on."""
         self._writer = asyncio.create_task(self._write(), name="journal")
 
-    def decided(self, decision: Decision) -> None:
+    def note_decision(self, decision: Decision) -> None:
         """Notes a decision; it is written with the next outcome, or after the interval."""
         self._emit(decided(decision))
 
-    async def reported(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
+    async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
         """Notes an outcome, and answers, when it is on disk, what to answer."""
         if not recorded.recorded:
             return recorded

@@ -14,7 +14,7 @@ from routing.core.model import Backend
 from routing.core.router import Router
 from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
-from routing.store import Memory
+from routing.store import NullStore
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 
@@ -94,7 +94,7 @@ async def world(*backends: Backend, seed: int = 0, **options: Any) -> AsyncItera
     router = Router(backends, random=Random(seed), **options)
     service = RoutingService(
         router,
-        Memory(),
+        NullStore(),
         clock=lambda: clock[0],
         version="1.2.3",
         monotonic=ticks.monotonic,

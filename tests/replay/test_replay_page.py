@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_tables import markdown_table
 from server_process import PATIENCE_S, command, process_environment
 
 from routing.cli import main
-from routing.config.options import markdown_table
 from routing.replay.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,7 +25,12 @@ TABLE = re.compile(r"(<!-- columns -->\n)(.*?)(<!-- /columns -->)", re.DOTALL)
 
 def columns_table() -> str:
     rows = [
-        (f"`{name}`", "yes" if column.required else "", column.kind.expected.replace("|", "\\|"), column.help)
+        (
+            f"`{name}`",
+            "yes" if column.required else "",
+            column.validator.expected.replace("|", "\\|"),
+            column.help,
+        )
         for name, column in COLUMNS.items()
     ]
     return markdown_table(("column", "required", "expected", "meaning"), rows) + "\n"

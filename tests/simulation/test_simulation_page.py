@@ -6,8 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from doc_tables import markdown_table
 
-from routing.config.options import markdown_table
 from routing.simulation import scenario
 from routing.simulation.policies import POLICIES, STRATEGY_ROWS
 
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "simulation.md"
 
 def listed(name: str) -> str:
     rows = [
-        (f"`{one.name}`", shown(one.default), one.metadata["kind"].expected, one.metadata["help"])
+        (f"`{one.name}`", shown(one.default), one.metadata["validator"].expected, one.metadata["help"])
         for one in fields(scenario.TABLES[name])
     ]
     return markdown_table(("key", "default", "expected", "meaning"), rows)
