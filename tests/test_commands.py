@@ -556,6 +556,16 @@ def test_generate_says_what_changed_and_checks_without_writing(
     assert capsys.readouterr() == (said, "")
 
 
+def test_generate_outside_a_checkout_says_so_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = tmp_path / "routing" / "protobuf" / "generator" / "generate.py"
+    monkeypatch.setattr(routing.protobuf.generator.generate, "__file__", str(installed))
+    assert main(["generate"]) == 2
+    said = f"expected a source checkout; {tmp_path.resolve()} has no proto/routing.proto"
+    assert capsys.readouterr() == ("", f"routing: routing generate: {said}\n")
+
+
 # serve
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from routing.errors import MissingExtra, RoutingError
+from routing.errors import ConfigError, MissingExtra, RoutingError
 from routing.protobuf.generator import generate as generating
 from routing.protobuf.generator.emitter import codec_modules
 from routing.protobuf.generator.generate import checkout, generate
@@ -150,9 +150,10 @@ def test_without_its_extra_it_says_which(missing: str, monkeypatch: pytest.Monke
 def test_in_a_checkout_it_finds_proto_and_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = tmp_path / "routing" / "protobuf" / "generator" / "generate.py"
     monkeypatch.setattr(generating, "__file__", str(inside))
-    with pytest.raises(RoutingError, match="has no proto/"):
-        checkout()
     (tmp_path / "proto").mkdir()
+    with pytest.raises(ConfigError, match=r"expected a source checkout; .* has no proto/routing\.proto"):
+        checkout()
+    (tmp_path / "proto" / "routing.proto").touch()
     assert checkout() == (tmp_path.resolve() / "proto", tmp_path.resolve() / "gen")
 
 

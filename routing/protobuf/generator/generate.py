@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from routing.errors import MissingExtra, RoutingError
+from routing.errors import ConfigError, MissingExtra, RoutingError
 
 PACKAGE = "routing_pb"
 DESCRIPTORS = "descriptors.bin"
@@ -24,10 +24,17 @@ _TIDY = (("check", "--quiet", "--fix", "--select", "I,F401", "-"), ("format", "-
 
 
 def checkout() -> tuple[Path, Path]:
-    """proto/ and gen/ of the checkout that this package lies in; an installed one has neither."""
+    """proto/ and gen/ of the checkout that this package lies in; ConfigError where it is an
+    installed one, which has neither.
+
+    It looks for our own file, since a folder `proto` beside an installed package may be
+    another project's.
+    """
     root = Path(__file__).resolve().parents[3]
-    if not (root / "proto").is_dir():
-        raise RoutingError(f"code is generated in a checkout, and {root} has no proto/")
+    if not (root / "proto" / "routing.proto").is_file():
+        raise ConfigError(
+            "routing generate", "", f"expected a source checkout; {root} has no proto/routing.proto"
+        )
     return root / "proto", root / "gen"
 
 
