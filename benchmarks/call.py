@@ -30,7 +30,7 @@ from unguarded import without_guards
 
 from routing.config.load import load as load_settings
 from routing.http2 import Http2Limits, Listener
-from routing.http2.connection import Protocol
+from routing.http2.connection import ServerProtocol
 from routing.server.assembly import assemble
 
 CALLS_IN_A_READ = 16
@@ -61,7 +61,7 @@ class Client:
         settings = load_settings(path=str(config(folder, one.backends)))
         assembly = assemble(settings, random=Random(0))
         self._listener = Listener(assembly.servables, assembly.codec, limits)
-        self._protocol, self._transport = Protocol(self._listener, time.monotonic), Counting()
+        self._protocol, self._transport = ServerProtocol(self._listener, time.monotonic), Counting()
         self._protocol.connection_made(self._transport)
         self._at, self._stream = STARTED_AT + timedelta(hours=HISTORY_HOURS), -1
         self._path, self._encoder = f"{SERVICE}/{one.method}", Encoder()
@@ -100,7 +100,7 @@ class Client:
 
     def remember(self, backends: int) -> None:
         """Lets a whole week go by."""
-        (record,) = (reply for path, reply in self._listener.prompts.items() if "Record" in path)
+        (record,) = (reply for path, reply in self._listener.fast_path_handlers.items() if "Record" in path)
         for number in range(HISTORY):
             at = STARTED_AT + timedelta(hours=HISTORY_HOURS * number / HISTORY)
             record(request_of("RecordOutcome", at, number, backends), str)

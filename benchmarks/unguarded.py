@@ -17,7 +17,7 @@ from routing.config.options import OPTIONS
 from routing.http2 import Http2Limits
 from routing.http2.budget import Budget
 from routing.http2.events import Processor
-from routing.http2.frame_filter import SETTINGS, Gate
+from routing.http2.frame_filter import SETTINGS, FrameFilter
 from routing.server.event_loop import loop_factory
 from routing.server.run import serve
 
@@ -30,12 +30,12 @@ KEPT = {"max_header_list_bytes", "small_data_bytes", "linger_seconds", "pause_se
 def without_guards() -> Http2Limits:
     """Takes the guards out of this process."""
 
-    def admit(gate: Gate, size: int, kind: int, flags: int, stream: int) -> bool:
+    def admit(gate: FrameFilter, size: int, kind: int, flags: int, stream: int) -> bool:
         gate.greeted |= kind == SETTINGS
         return True
 
-    Gate._admit = admit  # type: ignore[method-assign]
-    Gate.pass_call = lambda *_: None  # type: ignore[method-assign, assignment]
+    FrameFilter._admit = admit  # type: ignore[method-assign]
+    FrameFilter.pass_call = lambda *_: None  # type: ignore[method-assign, assignment]
     Budget.earn = lambda *_: None  # type: ignore[method-assign, assignment]
     Budget.spend = lambda *_: True  # type: ignore[method-assign, assignment]
     Processor.process_request_received = EventsProcessor.process_request_received  # type: ignore[method-assign]

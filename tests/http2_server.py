@@ -10,7 +10,7 @@ from grpclib.encoding.base import CodecBase
 from http2_peer import Peer
 
 from routing.http2 import Http2Limits, Listener
-from routing.http2.connection import Protocol
+from routing.http2.connection import ServerProtocol
 from routing.rpc.calls import Calls
 from routing.server.sockets import listen
 
@@ -94,7 +94,7 @@ class Server:
         self.calls = Calls(Raw())
         more: dict[str, Any] = {"clock": clock} if clock else {}
         self.listener = Listener(
-            [self.calls.wrap(self.service, without_task=("Echo", "Length", "Many"))], Raw(), limits, **more
+            [self.calls.wrap(self.service, on_fast_path=("Echo", "Length", "Many"))], Raw(), limits, **more
         )
         self.port = 0
         self._peers = contextlib.AsyncExitStack()
@@ -119,7 +119,7 @@ class Server:
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
-    async def connection_where(self, condition: Callable[[Protocol], bool]) -> Protocol:
+    async def connection_where(self, condition: Callable[[ServerProtocol], bool]) -> ServerProtocol:
         """The first connection of which this holds, once it does."""
         await self.until(lambda: any(map(condition, self.listener.connections)))
         return next(filter(condition, self.listener.connections))

@@ -41,8 +41,8 @@ class Guarded:
         self.doorman, self.service = Doorman(), Service()
         self.decoded: list[bytes] = []
         self.calls = Calls(self._codec(), admit=self.doorman)
-        wrapped = self.calls.wrap(self.service, open_to_all=open_to_all, without_task=("Echo",))
-        self.listener = Listener([wrapped], Raw(), Http2Limits(fast=fast))
+        wrapped = self.calls.wrap(self.service, open_to_all=open_to_all, on_fast_path=("Echo",))
+        self.listener = Listener([wrapped], Raw(), Http2Limits(fast_path=fast))
 
     def _codec(self) -> Raw:
         decoded = self.decoded

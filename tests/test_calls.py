@@ -24,7 +24,7 @@ from routing.errors import (
     NotServed,
     Unsupported,
 )
-from routing.rpc.calls import KEPT_MESSAGES, Calls, snake_case
+from routing.rpc.calls import MAX_KEPT_UPDATES, Calls, snake_case
 from routing.rpc.exchange import Exchange
 
 SELECT = f"{ROUTING}/SelectBackend"
@@ -515,7 +515,7 @@ async def test_updates_that_take_turns_are_encoded_once_each_and_few_are_kept() 
         assert seen == [0, 1, 2] * 5
         assert [update.timestamp.timestamp() async for update in stream] == [100.0 + n for n in range(50)]
     assert codec.encoded == 53
-    assert len(calls._sent) == KEPT_MESSAGES
+    assert len(calls._sent) == MAX_KEPT_UPDATES
 
 
 @pytest.mark.parametrize(

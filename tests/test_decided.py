@@ -97,7 +97,7 @@ requests = st.builds(
 @example([wire.SelectBackendRequest(explain=True)])
 def test_a_call_answers_with_the_bytes_of_the_message(asked: list[Any]) -> None:
     straight, router = served(), served()._router
-    prompt = Calls(CODEC).wrap(straight, without_task=["SelectBackend"]).prompts[SELECT]
+    prompt = Calls(CODEC).wrap(straight, on_fast_path=["SelectBackend"]).fast_path_handlers[SELECT]
     now = 0.0
     for message in asked:
         reply = prompt(CODEC.encode(message, wire.SelectBackendRequest), lambda: "peer")
@@ -116,7 +116,7 @@ def test_a_call_answers_with_the_bytes_of_the_message(asked: list[Any]) -> None:
 def test_the_servers_own_calls_are_answered_with_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def reply() -> object:
         assembly = assemble(load(), random=Random(0), clock=lambda: 1.0)
-        return assembly.servables[0].prompts[SELECT](b"", lambda: "peer")
+        return assembly.servables[0].fast_path_handlers[SELECT](b"", lambda: "peer")
 
     monkeypatch.setattr(DecisionWriter, "write", lambda *_, **__: b"straight")
     answer = asyncio.run(reply())

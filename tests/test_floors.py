@@ -92,7 +92,7 @@ KEPT = {
     "google": set(),
     "grpc": set(),
     "hpack": {"http2.connection", "http2.hpack_cache"},
-    "hyperframe": {"http2.link", "http2.session"},
+    "hyperframe": {"http2.output", "http2.session"},
     "mabwiser": {"simulation.bandits"},
     "rich": {"cli.output.tables", "cli.output.screen"},
     "shtab": {"cli.app"},

@@ -18,7 +18,7 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
-from routing.http2.connection import Protocol
+from routing.http2.connection import ServerProtocol
 from routing.http2.listener import BACKLOG, Listener
 from routing.http2.streams import CallStream
 
@@ -163,7 +163,7 @@ async def test_a_connection_that_was_on_its_way_when_the_drain_began_hears_of_it
         server.listener.drain()
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: Protocol(server.listener, time.monotonic), ours)
+        await loop.connect_accepted_socket(lambda: ServerProtocol(server.listener, time.monotonic), ours)
         peer = Peer(*await asyncio.open_connection(sock=theirs))
         assert (await peer.until(GoAwayFrame)).last_stream_id == 2**31 - 1
         await peer.__aexit__(None, None, None)

@@ -14,7 +14,7 @@ from hyperframe.frame import DataFrame, SettingsFrame
 
 from routing.http2 import Http2Limits
 from routing.http2.frame_filter import HEADERS, PING
-from routing.http2.shared import Commons
+from routing.http2.shared import SharedLimits
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -36,7 +36,7 @@ async def test_parts_of_requests_are_held_up_to_a_limit_for_all_and_the_oldest_g
         streams = [await half_a_request(peer) for peer in peers]
         for peer, stream in list(zip(peers, streams, strict=True))[:3]:
             assert await peer.reset(stream) == ErrorCodes.ENHANCE_YOUR_CALM
-        assert server.listener.commons.held_bytes == 3 * PART  # the prefix is read
+        assert server.listener.shared.held_bytes == 3 * PART  # the prefix is read
         rest = message(b"x" * (1 << 20))
         last = peers[0].headers(path="/test.Test/Length")
         peers[0].write(last)
@@ -49,10 +49,10 @@ async def test_what_was_held_is_forgotten_however_its_connection_ends() -> None:
         left, wrong = await server.peer(), await server.peer()
         for peer in (left, wrong):
             await half_a_request(peer)
-        assert server.listener.commons.held_bytes == 2 * PART
+        assert server.listener.shared.held_bytes == 2 * PART
         left.writer.transport.abort()
         wrong.write(raw(PING, b"of a wrong length"))
-        await server.until(lambda: server.listener.commons.held_bytes == 0)
+        await server.until(lambda: server.listener.shared.held_bytes == 0)
 
 
 async def test_the_only_request_is_never_the_one_to_go() -> None:
@@ -73,12 +73,12 @@ async def test_answers_that_nobody_takes_are_kept_up_to_a_limit_for_all_and_the_
             streams.append(peer.call(str(PART - 5).encode(), path="/test.Test/Many"))
             await peer.alive()
         assert await peers[0].reset(streams[0]) == ErrorCodes.ENHANCE_YOUR_CALM
-        assert server.listener.commons.unsent_bytes == 2 * PART
+        assert server.listener.shared.unsent_bytes == 2 * PART
         peers[1].write(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: PART}))
         peers[1].write(raw(8, (1 << 20).to_bytes(4)))
         assert (await peers[1].status(streams[1]))[0] == 0
         peers[2].writer.transport.abort()
-        await server.until(lambda: server.listener.commons.unsent_bytes == 0)
+        await server.until(lambda: server.listener.shared.unsent_bytes == 0)
 
 
 async def test_streams_that_stay_are_counted_for_all_connections() -> None:
@@ -93,7 +93,7 @@ async def test_streams_that_stay_are_counted_for_all_connections() -> None:
         )
         assert (await peers[2].status(peers[2].call()))[0] == 0
         peers[0].writer.transport.abort()
-        await server.until(lambda: server.listener.commons.watches == 1)
+        await server.until(lambda: server.listener.shared.watches == 1)
         again = peers[2].call(b"again", path="/test.Test/Watch")
         assert (await peers[2].until(DataFrame, again)).data == message(b"again")
 
@@ -117,10 +117,10 @@ async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
             block = peer.headers().data
             peer.write(*(raw(HEADERS, block + long, stream=n, flags=5) for n in range(1, 41, 2)))
         turns: list[int] = []
-        commons = server.listener.commons
+        commons = server.listener.shared
         await server.until(lambda: len(commons._line) == 5)
         while commons._line:
-            turns.append(sum(one._gate.highest_stream for one in server.listener.connections))
+            turns.append(sum(one._frame_filter.highest_stream for one in server.listener.connections))
             await asyncio.sleep(0)
         steps = [after - before for before, after in pairwise(turns)]
         assert max(steps) <= 6, "more than one of them went on in a turn"
@@ -130,11 +130,11 @@ async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
 
 
 async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
-    commons, went_on = Commons(Http2Limits()), asyncio.Event()
+    commons, went_on = SharedLimits(Http2Limits()), asyncio.Event()
     faults: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    commons.stand_in_line(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-    commons.stand_in_line(went_on.set)
+    commons.schedule(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    commons.schedule(went_on.set)
     await asyncio.wait_for(went_on.wait(), 5)
     assert len(faults) == 1
 
@@ -153,4 +153,4 @@ async def test_who_leaves_before_being_refused_is_no_fault_of_ours(caplog: pytes
 
 
 def test_it_says_what_it_holds() -> None:
-    assert repr(Commons(Http2Limits())) == "<Commons held=0 unsent=0 watches=0 line=0>"
+    assert repr(SharedLimits(Http2Limits())) == "<SharedLimits held=0 unsent=0 watches=0 line=0>"

@@ -226,7 +226,7 @@ async def test_a_frame_of_too_many_settings_is_cut_off() -> None:
 @pytest.mark.parametrize("fast", [True, False])
 async def test_a_header_block_of_table_size_updates_is_cut_off(fast: bool) -> None:
     """One byte each, and they may stand before the fields of a call that is otherwise fine."""
-    async with serving(fast=fast) as server, abused(server) as peer:
+    async with serving(fast_path=fast) as server, abused(server) as peer:
         peer.decoder.header_table_size = 4096
         call = peer.headers().data
         peer.write(raw(HEADERS, b"\x20" * 32 + call, stream=1, flags=5))

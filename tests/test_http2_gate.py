@@ -19,7 +19,7 @@ from routing.http2.frame_filter import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Gate,
+    FrameFilter,
     Violation,
 )
 
@@ -41,12 +41,12 @@ FRAMES = st.lists(
 )
 
 
-def gate(**limits: int) -> Gate:
+def gate(**limits: int) -> FrameFilter:
     allowed = Http2Limits(**limits)  # type: ignore[arg-type]
-    return Gate(allowed, Budget(allowed, lambda: 0.0))
+    return FrameFilter(allowed, Budget(allowed, lambda: 0.0))
 
 
-def fed(gate: Gate, pieces: list[bytes]) -> tuple[bytes, ErrorCodes | None, int]:
+def fed(gate: FrameFilter, pieces: list[bytes]) -> tuple[bytes, ErrorCodes | None, int]:
     """What came through, how it ended, and how many frames were seen."""
     through = b""
     try:

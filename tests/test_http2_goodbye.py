@@ -4,9 +4,9 @@ import asyncio
 import errno
 
 from routing.http2.budget import Budget, Http2Limits
-from routing.http2.link import Link
+from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
-from routing.http2.shared import Commons
+from routing.http2.shared import SharedLimits
 
 
 class ResetByPeer(asyncio.Transport):
@@ -35,8 +35,10 @@ class ResetByPeer(asyncio.Transport):
 async def test_a_peer_that_has_reset_its_socket_is_no_error_and_is_let_go() -> None:
     limits = Http2Limits(linger_seconds=0.0)
     transport = ResetByPeer()
-    link = Link(Session(limits), transport, limits, Budget(limits, lambda: 0.0), Commons(limits))
-    link.close()
-    assert link.is_closing()
+    output = ConnectionOutput(
+        Session(limits), transport, limits, Budget(limits, lambda: 0.0), SharedLimits(limits)
+    )
+    output.close()
+    assert output.is_closing()
     async with asyncio.timeout(5):
         await transport.aborted.wait()

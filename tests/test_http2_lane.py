@@ -27,9 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.http2 import Http2Limits, Listener
-from routing.http2.connection import Protocol
+from routing.http2.connection import ServerProtocol
 from routing.http2.events import Processor
-from routing.http2.fast_path import Lane
+from routing.http2.fast_path import FastPath
 from routing.http2.frame_filter import DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE
 from routing.rpc import caller
 from routing.rpc.calls import Calls
@@ -86,9 +86,9 @@ class Case:
     def __init__(self, fast: bool, clock: Callable[[], float] | None = None, **limits: Any) -> None:
         self.service = Service()
         self.calls = Calls(Raw())
-        servable = self.calls.wrap(self.service, without_task=("Echo", "Many"))
-        self.listener = Listener([servable], Raw(), Http2Limits(fast=fast, **limits), clock=Clock())
-        self.protocol = Protocol(self.listener, clock or Clock())
+        servable = self.calls.wrap(self.service, on_fast_path=("Echo", "Many"))
+        self.listener = Listener([servable], Raw(), Http2Limits(fast_path=fast, **limits), clock=Clock())
+        self.protocol = ServerProtocol(self.listener, clock or Clock())
         self.wire = Wire()
         self.protocol.connection_made(self.wire)
 
@@ -111,8 +111,8 @@ class Case:
         window = session._inbound_flow_control_window_manager
         return {
             "highest": session.highest_inbound_stream_id,
-            "gate": self.protocol._gate.highest_stream,
-            "frames": self.protocol._gate.frames,
+            "gate": self.protocol._frame_filter.highest_stream,
+            "frames": self.protocol._frame_filter.frames,
             "closed": dict(session._closed_streams),
             "open": set(session.streams),
             "in": window.current_window_size,
@@ -174,7 +174,7 @@ class Client:
 
 def fast_calls(case: Case) -> int:
     """Calls that were not tasks: what h2 never had as streams."""
-    return case.protocol._lane.answered
+    return case.protocol._fast_path.answered
 
 
 STEPS = st.one_of(
@@ -506,7 +506,7 @@ async def test_one_read_brings_no_more_calls_than_a_connection_may_have() -> Non
 async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCaptureFixture) -> None:
     calls = Calls(Raw())
     path = "/test.Test/Many"
-    reply = calls.wrap(Service(), without_task=("Many",)).prompts[path](
+    reply = calls.wrap(Service(), on_fast_path=("Many",)).fast_path_handlers[path](
         b"no number", caller.Caller((), caller.Peer(Wire()))
     )
     assert isinstance(reply, Reply)
@@ -545,7 +545,7 @@ async def test_many_calls_open_the_clients_window_again() -> None:
 
 def test_a_lane_says_what_it_does() -> None:
     async def shown() -> str:
-        return repr(Case(fast=True).protocol._lane)
+        return repr(Case(fast=True).protocol._fast_path)
 
-    assert asyncio.run(shown()) == "<Lane answered=0 waiting=0 routes=0>"
-    assert Lane.__slots__
+    assert asyncio.run(shown()) == "<FastPath answered=0 waiting=0 routes=0>"
+    assert FastPath.__slots__

@@ -12,8 +12,8 @@ from http2_server import Clock, Raw, Service
 from test_http2_lane import Case, Client, Wire
 
 from routing.http2 import Http2Limits, Listener
-from routing.http2.connection import Protocol
-from routing.http2.fast_path import MOST_LATER_BYTES
+from routing.http2.connection import ServerProtocol
+from routing.http2.fast_path import RESERVED_REPLY_BYTES
 from routing.http2.frame_filter import GOAWAY, RST_STREAM, SETTINGS, WINDOW_UPDATE
 from routing.rpc.calls import Calls
 
@@ -40,9 +40,9 @@ class Later(Case):
     def __init__(self, **limits: Any) -> None:
         self.service = Faulty()
         self.calls = Calls(Raw())
-        servable = self.calls.wrap(self.service, without_task=("Echo", "Hold"))
+        servable = self.calls.wrap(self.service, on_fast_path=("Echo", "Hold"))
         self.listener = Listener([servable], Raw(), Http2Limits(**limits), clock=Clock())
-        self.protocol = Protocol(self.listener, Clock())
+        self.protocol = ServerProtocol(self.listener, Clock())
         self.wire = Wire()
         self.protocol.connection_made(self.wire)
         self.client = Client()
@@ -62,7 +62,7 @@ class Later(Case):
 
     @property
     def waiting(self) -> int:
-        return self.protocol._lane.waiting
+        return self.protocol._fast_path.waiting
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_other_calls_are_answered_meanwhile(case: Later) -> None:
 async def test_the_window_that_was_set_aside_is_given_back(case: Later) -> None:
     before = case.protocol._session.outbound_flow_control_window
     await case.feed(case.hold(b"x"))
-    assert case.protocol._session.outbound_flow_control_window == before - MOST_LATER_BYTES
+    assert case.protocol._session.outbound_flow_control_window == before - RESERVED_REPLY_BYTES
     await case.release()
     assert case.protocol._session.outbound_flow_control_window == before - len(message(b"held x"))
 

@@ -22,7 +22,7 @@ TOUCHED = {
         "_closed_streams": "a stream that h2 never had is one of which late frames may come",
         "_inbound_flow_control_window_manager": "its bytes count in the client's window, without a stream",
     },
-    "link": {
+    "output": {
         "_connection": "grpclib's way to h2, which our link needs for the same",
         "_transport": "grpclib's way to the socket, likewise",
     },

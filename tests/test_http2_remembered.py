@@ -13,9 +13,9 @@ from routing.http2.hpack_cache import (
     MAX_BLOCK_BYTES,
     MAX_BLOCKS,
     MAX_FIELDS,
+    CachingDecoder,
+    CachingEncoder,
     CappedEncoder,
-    RememberingDecoder,
-    RememberingEncoder,
 )
 
 NAMES = [b":status", b":path", b"te", b"grpc-status", b"x-long-name", b"x"]
@@ -64,7 +64,7 @@ def steps(draw: st.DrawFn) -> list[tuple[str, Any]]:
 @settings(max_examples=400, deadline=None)
 @given(steps(), st.booleans())
 def test_a_remembering_decoder_is_hpacks_own(steps: list[tuple[str, Any]], raw: bool) -> None:
-    plain, ours, encoder = Decoder(), RememberingDecoder(), Encoder()
+    plain, ours, encoder = Decoder(), CachingDecoder(), Encoder()
     for what, value in steps:
         if what == "size":
             encoder.header_table_size = value
@@ -82,7 +82,7 @@ def test_a_remembering_decoder_is_hpacks_own(steps: list[tuple[str, Any]], raw: 
 @settings(max_examples=400, deadline=None)
 @given(steps(), st.booleans())
 def test_a_remembering_encoder_is_hpacks_own(steps: list[tuple[str, Any]], huffman: bool) -> None:
-    plain, ours = CappedEncoder(), RememberingEncoder()
+    plain, ours = CappedEncoder(), CachingEncoder()
     for what, value in steps:
         if what == "size":
             plain.header_table_size = ours.header_table_size = value
@@ -93,17 +93,17 @@ def test_a_remembering_encoder_is_hpacks_own(steps: list[tuple[str, Any]], huffm
 
 
 def test_a_block_of_known_fields_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, decoder = Encoder(), RememberingDecoder()
+    encoder, decoder = Encoder(), CachingDecoder()
     decoder.decode(encoder.encode(CALL), raw=True)
     block = encoder.encode(CALL)
     assert decoder.decode(block, raw=True) == CALL
     monkeypatch.setattr(Decoder, "decode", None)
     assert decoder.decode(block, raw=True) == CALL
-    assert decoder.remembered(block) == CALL
+    assert decoder.cached(block) == CALL
 
 
 def test_fields_of_known_blocks_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = RememberingEncoder()
+    encoder = CachingEncoder()
     encoder.encode(CALL)
     block = encoder.encode(CALL)
     monkeypatch.setattr(Encoder, "encode", None)
@@ -111,7 +111,7 @@ def test_fields_of_known_blocks_are_encoded_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_given_away_may_be_changed() -> None:
-    encoder, decoder = Encoder(), RememberingDecoder()
+    encoder, decoder = Encoder(), CachingDecoder()
     decoder.decode(encoder.encode(CALL), raw=True)
     block = encoder.encode(CALL)
     for _ in range(3):
@@ -123,23 +123,23 @@ def test_what_is_given_away_may_be_changed() -> None:
 
 def test_a_block_that_inserts_a_field_is_not_remembered() -> None:
     block = Encoder().encode([(b"x-new", b"1")])
-    decoder = RememberingDecoder()
+    decoder = CachingDecoder()
     decoder.decode(block, raw=True)
-    assert decoder.remembered(block) is None
+    assert decoder.cached(block) is None
 
 
 def test_an_insertion_makes_the_decoder_forget() -> None:
-    encoder, decoder = Encoder(), RememberingDecoder()
+    encoder, decoder = Encoder(), CachingDecoder()
     decoder.decode(encoder.encode(CALL), raw=True)
     block = encoder.encode(CALL)
     decoder.decode(block, raw=True)
     decoder.decode(encoder.encode([(b"x-new", b"1")]), raw=True)
-    assert decoder.remembered(block) is None
+    assert decoder.cached(block) is None
     assert decoder.decode(block, raw=True) != CALL  # the indexes have moved
 
 
 def test_a_limit_that_sinks_holds_for_remembered_blocks() -> None:
-    decoder = RememberingDecoder()
+    decoder = CachingDecoder()
     block = b"\x82\x86"  # :method GET, :scheme http
     decoder.decode(block, raw=True)
     decoder.max_header_list_size = 40
@@ -148,7 +148,7 @@ def test_a_limit_that_sinks_holds_for_remembered_blocks() -> None:
 
 
 def test_memory_for_blocks_is_bounded() -> None:
-    encoder, decoder = RememberingEncoder(), RememberingDecoder()
+    encoder, decoder = CachingEncoder(), CachingDecoder()
     for number in range(3 * MAX_BLOCKS):
         fields = [NeverIndexedHeaderTuple(b"x", b"%d" % number)]
         decoder.decode(encoder.encode(fields), raw=True)
@@ -157,13 +157,13 @@ def test_memory_for_blocks_is_bounded() -> None:
     decoder.decode(block, raw=True)
     many = b"\x82" * (MAX_FIELDS + 1)
     decoder.decode(many, raw=True)
-    assert decoder.remembered(block) is decoder.remembered(many) is None
+    assert decoder.cached(block) is decoder.cached(many) is None
     assert 0 < len(decoder._blocks) <= MAX_BLOCKS
     assert 0 < len(encoder._blocks) <= MAX_BLOCKS
     assert max(map(len, encoder._blocks.values())) <= MAX_BLOCK_BYTES
 
 
 def test_a_client_does_not_decide_over_the_encoders_memory() -> None:
-    for encoder in (CappedEncoder(), RememberingEncoder()):
+    for encoder in (CappedEncoder(), CachingEncoder()):
         encoder.header_table_size = 1 << 30
         assert encoder.header_table_size == ENCODER_TABLE_BYTES

@@ -50,7 +50,7 @@ async def test_a_frame_or_header_block_that_does_not_end_is_ended(
         peer = await server.peer()
         await peer.alive()
         peer.write(*unfinished(peer))
-        connection = await server.connection_where(lambda one: one._gate.mid_frame)
+        connection = await server.connection_where(lambda one: one._frame_filter.mid_frame)
         for seconds in (0, 20, 1):
             assert not connection._over
             clock.now += seconds
@@ -67,10 +67,10 @@ async def test_a_client_whose_frames_go_on_may_always_be_in_the_middle_of_one() 
         ping = raw(PING, b"12345678")
         peer.write(ping[:12])
         for _ in range(5):
-            seen = connection._gate.frames
+            seen = connection._frame_filter.frames
             peer.write(ping[12:], ping, ping[:12])
-            await server.until(lambda seen=seen: connection._gate.frames >= seen + 2)
-            assert connection._gate.mid_frame
+            await server.until(lambda seen=seen: connection._frame_filter.frames >= seen + 2)
+            assert connection._frame_filter.mid_frame
             clock.now += 15
             connection.check(clock.now)
         assert not connection._over

@@ -70,7 +70,7 @@ async def test_the_short_way_is_taken_unless_it_is_turned_off(
         pass
 
     def listener(_servables: object, _codec: object, limits: Http2Limits) -> None:
-        raise Told(limits.fast)
+        raise Told(limits.fast_path)
 
     monkeypatch.setattr("routing.server.run.Listener", listener)
     settings = Settings(ServerSettings(host="127.0.0.1", port=0, fast_path=fast))

@@ -16,7 +16,7 @@ from routing.core.model import Backend
 from routing.core.router import Router
 from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
-from routing.rpc.streaming import Turns
+from routing.rpc.streaming import FairQueue
 from routing.store import NullStore
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -254,7 +254,7 @@ async def test_a_slow_listener_misses_updates_and_gets_the_latest(time: ManualTi
 
 
 async def test_no_more_than_a_few_send_in_one_turn_of_the_loop() -> None:
-    turns, sent, per_turn = Turns(3), 0, []
+    turns, sent, per_turn = FairQueue(3), 0, []
 
     async def send() -> None:
         nonlocal sent
@@ -264,7 +264,7 @@ async def test_no_more_than_a_few_send_in_one_turn_of_the_loop() -> None:
     tasks = [asyncio.ensure_future(send()) for _ in range(20)]
     await asyncio.sleep(0)
     assert sent == 3
-    assert repr(turns) == "<Turns waiting=17>"
+    assert repr(turns) == "<FairQueue waiting=17>"
     tasks[10].cancel()  # one who leaves takes nobody's turn
     while not all(task.done() for task in tasks):
         before = sent
@@ -277,7 +277,7 @@ async def test_no_more_than_a_few_send_in_one_turn_of_the_loop() -> None:
 
 
 async def test_those_who_came_first_have_their_turn_first() -> None:
-    turns, order = Turns(2), []
+    turns, order = FairQueue(2), []
 
     async def send(number: int) -> None:
         await turns.wait()

@@ -132,6 +132,6 @@ class Http2Limits:
     """How long a connection that we have ended stays readable. Closing at once would make
     the kernel answer what is still on its way with a reset, which can overtake our GOAWAY."""
 
-    fast: bool = True
+    fast_path: bool = True
     """Whether header blocks are remembered, writes are joined and calls answered past h2.
     Off, everything goes the long way: slower, and the same to every client."""

@@ -13,10 +13,10 @@ from hpack import HPACKError
 
 from routing.http2.budget import Budget
 from routing.http2.events import Processor
-from routing.http2.fast_path import Lane
-from routing.http2.frame_filter import Gate, Violation
-from routing.http2.handlers import Answers
-from routing.http2.link import Link
+from routing.http2.fast_path import FastPath
+from routing.http2.frame_filter import FrameFilter, Violation
+from routing.http2.handlers import CallHandler
+from routing.http2.output import ConnectionOutput
 from routing.http2.session import CONFIGURATION, Session
 from routing.http2.streams import CallStream
 from routing.rpc.caller import Peer
@@ -34,22 +34,22 @@ than a frame costs large requests more turns of the parser (15 ms for 4 MiB)."""
 HIGHEST_STREAM = 2**31 - 1
 
 
-class Protocol(protocol.H2Protocol):
+class ServerProtocol(protocol.H2Protocol):
     """grpclib's protocol with a gate before h2, limits, and a way to end that the client understands.
 
     State: `_heard` and the times are what `check` compares with; `_over` once the
     connection is ended by us, after which what still comes is not looked at.
     """
 
-    connection: Link
+    connection: ConnectionOutput
     processor: Processor
-    handler: Answers
+    handler: CallHandler
 
     def __init__(self, listener: "Listener", clock: Callable[[], float]) -> None:
         self._listener = listener
         self._limits = listener.limits
         self._clock = clock
-        answers = Answers(listener.mapping, listener.codec, listener.limits, clock, self._answered)
+        answers = CallHandler(listener.mapping, listener.codec, listener.limits, clock, self._answered)
         super().__init__(answers, Configuration().__for_server__(), CONFIGURATION)
         self._over = False
         self._heard = False
@@ -59,35 +59,37 @@ class Protocol(protocol.H2Protocol):
         self._began_at = self._heard_at = self._moved_at = self._busy_at = clock()
 
     def __repr__(self) -> str:
-        return f"<Protocol calls={len(self.handler.tasks)}{' over' * self._over}>"
+        return f"<ServerProtocol calls={len(self.handler.tasks)}{' over' * self._over}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Replaces grpclib's whole method: it names its classes instead of asking for them.
         budget = Budget(self._limits, self._clock)
-        self._gate = Gate(self._limits, budget)
+        self._frame_filter = FrameFilter(self._limits, budget)
         self._session = Session(self._limits)
         self._transport = cast(asyncio.Transport, transport)
         self._peer = Peer(transport)
-        self.connection = Link(self._session, self._transport, self._limits, budget, self._listener.commons)
+        self.connection = ConnectionOutput(
+            self._session, self._transport, self._limits, budget, self._listener.shared
+        )
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
-        self._lane = Lane(
+        self._fast_path = FastPath(
             self._session,
             self.connection,
-            self._gate,
-            self._listener.prompts,
+            self._frame_filter,
+            self._listener.fast_path_handlers,
             self._peer,
             self._receive,
             self._answered,
             self._clock,
         )
-        self.handler.late = self._lane.late
+        self.handler.late = self._fast_path.late
         self.connection.flush()
         if not self._listener.joined(self):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        lane, at, budget = self._lane, 0, self.connection.budget
+        lane, at, budget = self._fast_path, 0, self.connection.budget
         enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
         lane.begin(self._limits.max_streams - len(self.handler.tasks), until)
         while not self._over and (at := lane.take(data, at)) < len(data):
@@ -100,7 +102,7 @@ class Protocol(protocol.H2Protocol):
                 break
         if lane.answered:
             self.connection.write_out()
-        if lane.answered or self._gate.leaving:
+        if lane.answered or self._frame_filter.leaving:
             self._answered()
 
     def _put_off(self, data: bytes, pause_seconds: float) -> None:
@@ -111,15 +113,15 @@ class Protocol(protocol.H2Protocol):
             self.data_received(data)
 
         self._transport.pause_reading()
-        line = self._listener.commons.stand_in_line
+        line = self._listener.shared.schedule
         asyncio.get_running_loop().call_later(pause_seconds, line, go_on)
 
     def _receive(self, data: bytes) -> None:
         try:
-            seen, late_frames = self._gate.feed(data), self._session.late_frames
+            seen, late_frames = self._frame_filter.feed(data), self._session.late_frames
             for event in self.connection.feed(seen) if seen else ():
                 self.processor.process(event)
-            self._gate.pay(
+            self._frame_filter.pay(
                 self._session.late_frames - late_frames, "too many frames on streams that have ended"
             )
         except Violation as violation:
@@ -141,7 +143,7 @@ class Protocol(protocol.H2Protocol):
         if self._over:
             return
         self._over = True
-        self.connection.go_away(code, reason, self._gate.highest_stream)
+        self.connection.go_away(code, reason, self._frame_filter.highest_stream)
         if code is not ErrorCodes.NO_ERROR:
             log.info("connection ended by us peer=%s reason=%s", self._peer, reason)
         self.processor.close(reason)
@@ -170,7 +172,7 @@ class Protocol(protocol.H2Protocol):
             return
         if self._paused_at is not None and now - self._paused_at > limits.stall_seconds:
             self.abort()  # nothing that we write arrives
-        elif not self._gate.greeted and now - self._began_at > limits.greeting_seconds:
+        elif not self._frame_filter.greeted and now - self._began_at > limits.greeting_seconds:
             self.end(ErrorCodes.SETTINGS_TIMEOUT, "no SETTINGS came")
         elif self._stuck(now):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "a frame or header block does not end")
@@ -182,8 +184,8 @@ class Protocol(protocol.H2Protocol):
 
     def _stuck(self, now: float) -> bool:
         """Whether a frame or a header block has been unfinished, and alone, for too long."""
-        if not self._gate.mid_frame or self._gate.frames != self._frames_seen:
-            self._frames_seen = self._gate.frames
+        if not self._frame_filter.mid_frame or self._frame_filter.frames != self._frames_seen:
+            self._frames_seen = self._frame_filter.frames
             self._moved_at = now
         return now - self._moved_at > self._limits.frame_seconds
 
@@ -211,17 +213,17 @@ class Protocol(protocol.H2Protocol):
             self.connection.ping()
 
     def _admits(self) -> bool:
-        return self._calls + self._lane.answered < self._limits.max_streams
+        return self._calls + self._fast_path.answered < self._limits.max_streams
 
     @property
     def _calls(self) -> int:
         """Those that have begun and are not answered."""
-        return len(self.handler.tasks) + self._lane.waiting
+        return len(self.handler.tasks) + self._fast_path.waiting
 
     def _answered(self) -> None:
         """A call has ended: a client that said goodbye was waiting for its last one."""
         self._busy_at = self._clock()
-        if not self._over and self._gate.leaving and not self._calls:
+        if not self._over and self._frame_filter.leaving and not self._calls:
             self.end(ErrorCodes.NO_ERROR, "goodbye")
 
 

@@ -10,7 +10,7 @@ from h2.exceptions import StreamClosedError
 from routing.http2.budget import MAX_FRAME_BYTES
 from routing.http2.frame_filter import Violation
 from routing.http2.headers import Malformed, check_request
-from routing.http2.link import Link
+from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
 from routing.http2.streams import CallStream
 
@@ -18,12 +18,12 @@ from routing.http2.streams import CallStream
 class Processor(protocol.EventsProcessor):
     """What each event of h2 leads to; the base class has the rest of the table."""
 
-    connection: Link
+    connection: ConnectionOutput
 
     def __init__(
         self,
         handler: protocol.AbstractHandler,
-        connection: Link,
+        connection: ConnectionOutput,
         session: Session,
         admits: Callable[[], bool],
     ) -> None:

@@ -19,13 +19,13 @@ from typing import Final, NamedTuple, cast
 
 from grpclib.const import Status
 
-from routing.http2.frame_filter import DATA, HEADERS, WINDOW_UPDATE, Gate
+from routing.http2.frame_filter import DATA, HEADERS, WINDOW_UPDATE, FrameFilter
 from routing.http2.headers import Malformed, check_request, refusal, timeout_s
-from routing.http2.hpack_cache import RememberingDecoder, RememberingEncoder
-from routing.http2.link import Link
+from routing.http2.hpack_cache import CachingDecoder, CachingEncoder
+from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
 from routing.rpc.caller import Caller, Peer
-from routing.rpc.reply import Later, Prompt, Reply, refused
+from routing.rpc.reply import FastPathHandler, PendingReply, Reply, refused
 
 MAX_ROUTES = 64
 """Header blocks whose call is known, to a connection. The decoder remembers fewer at a
@@ -36,7 +36,7 @@ _FRAME_BYTES: Final = _FRAME.size
 _PREFIX: Final = Struct(">BL")
 _PREFIX_BYTES: Final = _PREFIX.size
 
-MOST_LATER_BYTES = 256
+RESERVED_REPLY_BYTES = 256
 """Of the window, set aside for an answer that comes a little later. Ours have at most 150;
 with more, 64 calls on one connection would not fit into the window that it begins with."""
 
@@ -52,12 +52,12 @@ class _Route(NamedTuple):
     """What a header block asks for: a method, the length that it says the request has, and who asks."""
 
     block: bytes
-    prompt: Prompt
+    prompt: FastPathHandler
     length: int | None
     caller: Caller
 
 
-class Lane:
+class FastPath:
     """State: `room`, how many calls this read may still bring, and `_until` when; `answered`, how
     many it has; `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
     read, and `_grown`, the frame that opened such a stream's window; the calls that known
@@ -67,29 +67,29 @@ class Lane:
     """
 
     __slots__ = (
-        "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block", "_gate",
-        "_grown", "_known_at", "_link", "_long_way", "_peer", "_prompts", "_routes", "_session", "_until",
-        "_when_answered", "answered", "late", "room", "waiting",
+        "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block",
+        "_frame_filter", "_grown", "_handlers", "_known_at", "_long_way", "_output", "_peer", "_routes",
+        "_session", "_until", "_when_answered", "answered", "late", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         session: Session,
-        link: Link,
-        gate: Gate,
-        prompts: Mapping[str, Prompt],
+        output: ConnectionOutput,
+        gate: FrameFilter,
+        prompts: Mapping[str, FastPathHandler],
         peer: Peer,
         long_way: Callable[[bytes], None],
         when_answered: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._session = session
-        self._link = link
-        self._gate = gate
+        self._output = output
+        self._frame_filter = gate
         self._decoder = session.decoder
         # Where it is another one, so is the decoder, and nothing is answered here.
-        self._encoder = cast(RememberingEncoder, session.encoder)
-        self._prompts = prompts if isinstance(self._decoder, RememberingDecoder) else {}
+        self._encoder = cast(CachingEncoder, session.encoder)
+        self._handlers = prompts if isinstance(self._decoder, CachingDecoder) else {}
         self._peer = peer
         self._long_way = long_way
         self._when_answered = when_answered
@@ -104,23 +104,23 @@ class Lane:
         self.room = 0
         self.answered = 0
         self.waiting = 0
-        self.late: dict[int, Reply | Later] = {}
+        self.late: dict[int, Reply | PendingReply] = {}
 
     def __repr__(self) -> str:
-        return f"<Lane answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
+        return f"<FastPath answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
 
     def begin(self, room: int, until: float) -> None:
         """A read begins, in which so many calls may, for as long as that."""
         self._until = until
-        self.room = room - self.waiting if self._prompts else 0
+        self.room = room - self.waiting if self._handlers else 0
         self.answered = 0
 
     def take(self, data: bytes, at: int) -> int:
         """Answers the calls that lie from `at` on, as far as there is nothing else in between,
         and says where what must go the long way begins."""
-        if self.room <= 0 or not self._gate.between_frames or not self._link.write_ready.is_set():
+        if self.room <= 0 or not self._frame_filter.between_frames or not self._output.write_ready.is_set():
             return at
-        self._link.flush()  # what h2 has encoded before must go out before
+        self._output.flush()  # what h2 has encoded before must go out before
         last = len(data)
         while last - at >= _FRAME_BYTES:
             high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
@@ -145,7 +145,7 @@ class Lane:
         last = min(len(data), at + most)
         if self.room <= 0:
             return last
-        at += self._gate.owed(data, at) or self._frame_bytes(data, at)
+        at += self._frame_filter.owed(data, at) or self._frame_bytes(data, at)
         while last - at >= _FRAME_BYTES and not (data[at + 3] == HEADERS and data[at + 4] == _END_HEADERS):
             at += self._frame_bytes(data, at)
         return min(at, last)
@@ -215,20 +215,20 @@ class Lane:
         session = self._session
         if len(reply.data) > session.sendable_bytes:
             return False
-        self._link.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
-        self._link.budget.earn(3 if reply.status is Status.OK else 1)
+        self._output.put(self._frames(stream, reply) + session.note_call(stream, size, len(reply.data)))
+        self._output.budget.earn(3 if reply.status is Status.OK else 1)
         self._pass(stream)
         self.answered += 1
         return True
 
-    def _promised(self, stream: int, size: int, later: Later) -> bool:
+    def _promised(self, stream: int, size: int, later: PendingReply) -> bool:
         """Notes the call as over but for its answer, if there is room for that."""
         session = self._session
-        if session.sendable_bytes < MOST_LATER_BYTES:
+        if session.sendable_bytes < RESERVED_REPLY_BYTES:
             return False
-        opened = session.note_call(stream, size, MOST_LATER_BYTES)
+        opened = session.note_call(stream, size, RESERVED_REPLY_BYTES)
         if opened:
-            self._link.put(opened)
+            self._output.put(opened)
         self._pass(stream)
         self.waiting += 1
         later.then(partial(self._keep, stream))
@@ -237,18 +237,18 @@ class Lane:
     def _pass(self, stream: int) -> None:
         """Notes the frames of a call that the gate has not seen. What opened the call's window
         is not paid for: its answer earns more."""
-        self._gate.pass_call(stream, 2 if self._grown.pop(stream, None) is None else 3)
+        self._frame_filter.pass_call(stream, 2 if self._grown.pop(stream, None) is None else 3)
 
     def _keep(self, stream: int, reply: Reply) -> None:
         """Sends an answer that was waited for."""
-        assert len(reply.data) <= MOST_LATER_BYTES, "who waits has little to say"
-        session, link = self._session, self._link
+        assert len(reply.data) <= RESERVED_REPLY_BYTES, "who waits has little to say"
+        session, output = self._session, self._output
         self.waiting -= 1
-        session.outbound_flow_control_window += MOST_LATER_BYTES - len(reply.data)
-        if not link.is_closing():
-            link.flush()
-            link.put(self._frames(stream, reply))
-            link.budget.earn(3)
+        session.outbound_flow_control_window += RESERVED_REPLY_BYTES - len(reply.data)
+        if not output.is_closing():
+            output.flush()
+            output.put(self._frames(stream, reply))
+            output.budget.earn(3)
         self._when_answered()
 
     def _frames(self, stream: int, reply: Reply) -> bytes:
@@ -278,14 +278,14 @@ class Lane:
     def _asked(self, block: bytes) -> _Route | None:
         """What a header block asks for, if it has come before and can be had there and then."""
         decoder = self._decoder
-        assert isinstance(decoder, RememberingDecoder)  # without one there are no prompts
+        assert isinstance(decoder, CachingDecoder)  # without one there are no prompts
         state = decoder.state
         if state != self._known_at or len(self._routes) > MAX_ROUTES:
             self._routes.clear()
             self._known_at = state
         elif block in self._routes:
             return self._routes[block]
-        fields = decoder.remembered(block)
+        fields = decoder.cached(block)
         if fields is None:
             return None
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
@@ -300,7 +300,7 @@ class Lane:
         lengths = [value for name, value in headers if name == "content-length"]
         if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
             return None
-        prompt = self._prompts.get(dict(headers)[":path"])
+        prompt = self._handlers.get(dict(headers)[":path"])
         if (
             prompt is None or timeout_s(headers) == 0
         ):  # else what never waits is not overtaken by its deadline

@@ -39,7 +39,7 @@ class Violation(Exception):
         self.reason = reason
 
 
-class Gate:
+class FrameFilter:
     """State: where in the stream of frames we are, and what the peer has said so far.
 
     `greeted` after the peer's SETTINGS; `leaving` after its GOAWAY; `in_block` while a

@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from routing.http2.budget import Http2Limits
 from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
 from routing.http2.streams import CallStream
-from routing.rpc.reply import Later, Reply, refused
+from routing.rpc.reply import PendingReply, Reply, refused
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _TOO_MANY_IN_ALL = Refusal(
 )
 
 
-class Answers(protocol.AbstractHandler):
+class CallHandler(protocol.AbstractHandler):
     """The calls of one connection, a task each.
 
     A task that is cancelled before its first step never runs its `finally`, so streams
@@ -48,7 +48,7 @@ class Answers(protocol.AbstractHandler):
     ) -> None:
         self.tasks: dict[protocol.Stream, asyncio.Task[None]] = {}
         self.watches: set[protocol.Stream] = set()
-        self.late: dict[int, Reply | Later] = {}
+        self.late: dict[int, Reply | PendingReply] = {}
         self._mapping = dict(mapping)
         self._codec = codec
         self._limits = limits
@@ -76,15 +76,15 @@ class Answers(protocol.AbstractHandler):
         """Counts a stream that stays, or says why it may not."""
         if len(self.watches) >= self._limits.max_watches:
             return _TOO_MANY_WATCHES
-        if stream.connection.commons.watches >= self._limits.max_watches_in_all:
+        if stream.connection.shared.watches >= self._limits.max_watches_in_all:
             return _TOO_MANY_IN_ALL
         self.watches.add(stream)
-        stream.connection.commons.watches += 1
+        stream.connection.shared.watches += 1
         return None
 
     def _done(self, stream: CallStream, release_stream: Callable[[], None], task: asyncio.Task[None]) -> None:
         del self.tasks[stream]
-        commons = stream.connection.commons
+        commons = stream.connection.shared
         if stream in self.watches:
             self.watches.remove(stream)
             commons.watches -= 1
@@ -114,7 +114,7 @@ class Answers(protocol.AbstractHandler):
             said = _EXPIRED
         await self._refuse(stream, said)
 
-    async def _deliver(self, stream: CallStream, late: Reply | Later) -> None:
+    async def _deliver(self, stream: CallStream, late: Reply | PendingReply) -> None:
         """Sends what a call came to that was answered at once, but whose answer had to wait."""
         reply = late if isinstance(late, Reply) else await _come(late)
         headers = [(":status", "200"), ("content-type", "application/grpc+proto")]
@@ -148,7 +148,7 @@ class Answers(protocol.AbstractHandler):
             stream.reset_nowait(code)
 
 
-async def _come(later: Later) -> Reply:
+async def _come(later: PendingReply) -> Reply:
     """The reply, once it is there."""
     come: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     later.then(lambda reply: None if come.done() else come.set_result(reply))

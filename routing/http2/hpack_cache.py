@@ -80,7 +80,7 @@ class StrictDecoder(Decoder):
         return super()._update_encoding_context(data)
 
 
-class RememberingDecoder(StrictDecoder):
+class CachingDecoder(StrictDecoder):
     """hpack's decoder, which decodes a block once for as long as that stays right.
 
     State: `_blocks`, bounded by MAX_BLOCKS, and the `_state` in which they were decoded.
@@ -99,7 +99,7 @@ class RememberingDecoder(StrictDecoder):
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         key = bytes(data), raw
-        headers = self.remembered(*key)
+        headers = self.cached(*key)
         if headers is not None:
             return list(headers)
         before = self.state
@@ -110,7 +110,7 @@ class RememberingDecoder(StrictDecoder):
             self._blocks[key] = headers
         return list(headers)
 
-    def remembered(self, data: bytes, raw: bool = True) -> list[HeaderTuple] | None:
+    def cached(self, data: bytes, raw: bool = True) -> list[HeaderTuple] | None:
         """The fields of a block that has come before and means what it did; not to be changed."""
         state = self.state
         if state != self._state:
@@ -132,7 +132,7 @@ class CappedEncoder(Encoder):
         Encoder.header_table_size.fset(self, least)  # type: ignore[attr-defined]  # likewise
 
 
-class RememberingEncoder(CappedEncoder):
+class CachingEncoder(CappedEncoder):
     """An encoder that encodes the same fields once for as long as that stays right.
 
     Fields are str or bytes. State: `_blocks`, bounded by MAX_BLOCKS, and the table's

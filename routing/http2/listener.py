@@ -15,9 +15,9 @@ from grpclib.encoding.base import CodecBase
 from h2.errors import ErrorCodes
 
 from routing.http2.budget import Http2Limits
-from routing.http2.connection import Protocol
-from routing.http2.shared import Commons
-from routing.rpc.reply import Prompt, Prompting
+from routing.http2.connection import ServerProtocol
+from routing.http2.shared import SharedLimits
+from routing.rpc.reply import FastPathHandler, FastPathServable
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +59,16 @@ class Listener:
         self.mapping: Mapping[str, const.Handler] = {
             path: handler for servable in servables for path, handler in servable.__mapping__().items()
         }
-        self.prompts: Mapping[str, Prompt] = {
+        self.fast_path_handlers: Mapping[str, FastPathHandler] = {
             path: prompt
             for servable in servables
-            if isinstance(servable, Prompting)
-            for path, prompt in servable.prompts.items()
+            if isinstance(servable, FastPathServable)
+            for path, prompt in servable.fast_path_handlers.items()
         }
         self.codec = codec
         self.limits = limits or Http2Limits()
-        self.commons = Commons(self.limits)
-        self.connections: set[Protocol] = set()
+        self.shared = SharedLimits(self.limits)
+        self.connections: set[ServerProtocol] = set()
         self._clock = clock
         self._draining = False
         self._servers: list[asyncio.Server] = []
@@ -85,7 +85,7 @@ class Listener:
         """Takes connections on these bound sockets, with TLS if there is a context."""
         for one in listening:
             server = await asyncio.get_running_loop().create_server(
-                lambda: Protocol(self, self._clock),
+                lambda: ServerProtocol(self, self._clock),
                 sock=one,
                 ssl=context,
                 ssl_handshake_timeout=self.limits.greeting_seconds if context else None,
@@ -130,7 +130,7 @@ class Listener:
             log.warning("connections must wait reason=%s connections=%d", why, connections)
         self._starved_at = self._clock()
 
-    def joined(self, connection: Protocol) -> bool:
+    def joined(self, connection: ServerProtocol) -> bool:
         """A connection was made; whether there is room for it."""
         room = len(self.connections) < self.limits.max_connections
         self.connections.add(connection)
@@ -139,7 +139,7 @@ class Listener:
             connection.go_away()
         return room
 
-    def left(self, connection: Protocol) -> None:
+    def left(self, connection: ServerProtocol) -> None:
         """A connection is lost."""
         self.connections.discard(connection)
         if not self.connections:

@@ -9,7 +9,7 @@ from h2.stream import StreamClosedBy
 from hyperframe.frame import DataFrame, Frame, WindowUpdateFrame
 
 from routing.http2.budget import MAX_FRAME_BYTES, Http2Limits
-from routing.http2.hpack_cache import CappedEncoder, RememberingDecoder, RememberingEncoder, StrictDecoder
+from routing.http2.hpack_cache import CachingDecoder, CachingEncoder, CappedEncoder, StrictDecoder
 
 WINDOW_BYTES = 4 << 20
 """What a client may send unasked, on a stream and in all: one request of the largest
@@ -63,8 +63,8 @@ class Session(H2Connection):
 
     def __init__(self, limits: Http2Limits) -> None:
         super().__init__(CONFIGURATION)
-        self.encoder = RememberingEncoder() if limits.fast else CappedEncoder()
-        self.decoder = RememberingDecoder() if limits.fast else StrictDecoder()
+        self.encoder = CachingEncoder() if limits.fast_path else CappedEncoder()
+        self.decoder = CachingDecoder() if limits.fast_path else StrictDecoder()
         self.decoder.max_header_list_size = limits.max_header_list_bytes
         self.local_settings = Settings(
             client=False,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from routing.http2.streams import CallStream
 
 
-class Commons:
+class SharedLimits:
     """State: `watches`, the server streams that are open; `held_bytes` of requests that are not
     whole yet, by stream, oldest first; `unsent_bytes` of answers, by the patience with their
     clients, oldest first; and the line of those who have had their share of a turn.
@@ -36,9 +36,9 @@ class Commons:
 
     def __repr__(self) -> str:
         held, unsent = self.held_bytes, self.unsent_bytes
-        return f"<Commons held={held} unsent={unsent} watches={self.watches} line={len(self._line)}>"
+        return f"<SharedLimits held={held} unsent={unsent} watches={self.watches} line={len(self._line)}>"
 
-    def stand_in_line(self, go_on: Callable[[], None]) -> None:
+    def schedule(self, go_on: Callable[[], None]) -> None:
         """Calls `go_on` in a later turn of the loop, one of all who stand here in each: however
         many they are, they take no more of a turn than one does."""
         self._line.append(go_on)

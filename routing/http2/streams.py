@@ -17,7 +17,7 @@ from h2.exceptions import StreamClosedError
 from routing.http2.budget import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
-    from routing.http2.link import Link
+    from routing.http2.output import ConnectionOutput
 
 
 class Buffer:
@@ -116,7 +116,7 @@ class CallStream(protocol.Stream):
     `cancel` ends the task that answers.
     """
 
-    connection: "Link"
+    connection: "ConnectionOutput"
     id: int
 
     def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
@@ -136,7 +136,7 @@ class CallStream(protocol.Stream):
 
     def _hold(self, size_bytes: int) -> None:
         self.connection.hold(size_bytes)
-        self.connection.commons.hold(self, size_bytes)
+        self.connection.shared.hold(self, size_bytes)
 
     def give_up(self) -> None:
         """Ends a call whose request does not come to its end, while others need the room.
@@ -199,20 +199,20 @@ class CallStream(protocol.Stream):
     async def _patiently(self, event: asyncio.Event, unsent_bytes: int) -> None:
         """Waits for the client to read on. Gives the call up when that takes too long, or
         when too much of the connection's answers waits already."""
-        link = self.connection
-        link.unsent_bytes += unsent_bytes
+        output = self.connection
+        output.unsent_bytes += unsent_bytes
         try:
-            if link.unsent_bytes > link.limits.max_unsent_bytes:
+            if output.unsent_bytes > output.limits.max_unsent_bytes:
                 raise TimeoutError
-            async with asyncio.timeout(link.limits.stall_seconds) as patience:
-                link.commons.wait(patience, unsent_bytes)
+            async with asyncio.timeout(output.limits.stall_seconds) as patience:
+                output.shared.wait(patience, unsent_bytes)
                 try:
                     await event.wait()
                 finally:
-                    link.commons.go_on(patience)
+                    output.shared.go_on(patience)
         except TimeoutError:
             if self.closable:
                 self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
             raise StreamClosedError(self.id) from None
         finally:
-            link.unsent_bytes -= unsent_bytes
+            output.unsent_bytes -= unsent_bytes

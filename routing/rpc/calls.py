@@ -25,7 +25,7 @@ from h2.exceptions import StreamClosedError
 from routing.errors import Draining
 from routing.rpc.caller import Caller
 from routing.rpc.exchange import Exchange, framed, too_large
-from routing.rpc.reply import Later, Prompt, Reply, advance
+from routing.rpc.reply import FastPathHandler, PendingReply, Reply, advance
 from routing.rpc.status import trailers, verdict
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
 
-KEPT_MESSAGES = 8
+MAX_KEPT_UPDATES = 8
 """Messages of streams whose bytes are kept: listeners of as many option sets may be served at
 the same time. More hold the memory of what nobody sends any more."""
 
@@ -51,19 +51,19 @@ class Servable(Protocol):
     def __mapping__(self) -> Mapping[str, Handler]: ...
 
 
-class Wrapped:
+class WrappedServable:
     """A servable whose every call is surrounded."""
 
-    def __init__(self, mapping: dict[str, Handler], prompts: Mapping[str, Prompt]) -> None:
+    def __init__(self, mapping: dict[str, Handler], prompts: Mapping[str, FastPathHandler]) -> None:
         self._mapping = mapping
-        self.prompts = prompts
+        self.fast_path_handlers = prompts
 
     def __mapping__(self) -> dict[str, Handler]:
         return self._mapping
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class ServedMethod:
     """One method of a servable: what it takes, what it gives, and whether to the end."""
 
     path: str
@@ -81,7 +81,7 @@ class Calls:
 
     State: how many calls are open, the tasks of the open streams (both fall as calls
     end), counts by method and status (bounded by what is served), and the last
-    KEPT_MESSAGES of streams with their bytes.
+    MAX_KEPT_UPDATES of streams with their bytes.
     """
 
     def __init__(
@@ -118,18 +118,18 @@ class Calls:
         *,
         even_draining: bool = False,
         open_to_all: bool = False,
-        without_task: Collection[str] = (),
-    ) -> Wrapped:
+        on_fast_path: Collection[str] = (),
+    ) -> WrappedServable:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end, and
         `open_to_all` asks nobody who they are: health has something to say until then, and
-        to balancers that have no token. `without_task` names unary
+        to balancers that have no token. `on_fast_path` names unary
         methods that wait for nothing, or for a moment in which no client need cancel them: the fast path
         answers those without a task. A method answers with its message, or with the message's bytes."""
         mapping = {}
-        prompts: dict[str, Prompt] = {}
+        prompts: dict[str, FastPathHandler] = {}
         for path, handler in servable.__mapping__().items():
             takes_many, gives_many = handler.cardinality.value
-            method = Method(
+            method = ServedMethod(
                 path=path,
                 function=getattr(servable, snake_case(path.rpartition("/")[2])),
                 request_type=handler.request_type,
@@ -140,10 +140,10 @@ class Calls:
                 admit=None if open_to_all else self._admit,
             )
             name = path.rpartition("/")[2]
-            if name in without_task:
+            if name in on_fast_path:
                 prompts[path] = partial(self._reply, method)
             mapping[path] = handler._replace(func=partial(self._surround, method))
-        return Wrapped(mapping, prompts)
+        return WrappedServable(mapping, prompts)
 
     async def drain(self) -> None:
         """Refuses new calls and ends open streams with UNAVAILABLE; open unary calls go on."""
@@ -158,7 +158,7 @@ class Calls:
         """Returns when no call is open."""
         await self._idle.wait()
 
-    async def _surround(self, method: Method, stream: Stream[Any, Any]) -> None:
+    async def _surround(self, method: ServedMethod, stream: Stream[Any, Any]) -> None:
         started = time.perf_counter()
         exchange = Exchange(stream, self._codec, self._max_message_bytes)
         self._begin()
@@ -199,7 +199,7 @@ class Calls:
         if not self._open:
             self._idle.set()
 
-    def _reply(self, method: Method, data: bytes, caller: Caller) -> Reply | Later:
+    def _reply(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply | PendingReply:
         """The same for a method that hardly waits, and a request that is all there."""
         started = time.perf_counter()
         work = self._prompted(method, data, caller)
@@ -208,13 +208,13 @@ class Calls:
             self._note(method, come.status, started, caller)
             return come
         self._begin()
-        return Later(work, come, partial(self._came_later, method, started, caller))
+        return PendingReply(work, come, partial(self._came_later, method, started, caller))
 
-    def _came_later(self, method: Method, started: float, caller: Caller, reply: Reply) -> None:
+    def _came_later(self, method: ServedMethod, started: float, caller: Caller, reply: Reply) -> None:
         self._end()
         self._note(method, reply.status, started, caller)
 
-    async def _prompted(self, method: Method, data: bytes, caller: Caller) -> Reply:
+    async def _prompted(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply:
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
@@ -232,19 +232,19 @@ class Calls:
                 log.exception("call failed method=%s", method.path)
             return Reply(b"", status, message, trailers(error))
 
-    def _note(self, method: Method, status: Status, started: float, caller: Caller) -> None:
+    def _note(self, method: ServedMethod, status: Status, started: float, caller: Caller) -> None:
         self._counts[method.path, status.name] += 1
         if log.isEnabledFor(logging.DEBUG):
             ms = (time.perf_counter() - started) * 1e3
             said = "call ended method=%s status=%s ms=%.3f peer=%s"
             log.debug(said, method.path, status.name, ms, caller.peer)
 
-    async def _answer_one(self, method: Method, exchange: Exchange) -> None:
+    async def _answer_one(self, method: ServedMethod, exchange: Exchange) -> None:
         request = await exchange.only_message(method.request_type)
         response = await method.function(request)
         await exchange.send(exchange.encode(response, method.reply_type))
 
-    async def _answer_many(self, method: Method, exchange: Exchange) -> None:
+    async def _answer_many(self, method: ServedMethod, exchange: Exchange) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
@@ -263,12 +263,12 @@ class Calls:
         finally:
             self._streams.discard(task)
 
-    def _encoded(self, response: Any, method: Method, exchange: Exchange) -> bytes:
+    def _encoded(self, response: Any, method: ServedMethod, exchange: Exchange) -> bytes:
         """The response's bytes, made once where one object goes to many listeners."""
         found = self._sent.get(id(response))
         if found is None:
             found = self._sent[id(response)] = response, exchange.encode(response, method.reply_type)
-            if len(self._sent) > KEPT_MESSAGES:
+            if len(self._sent) > MAX_KEPT_UPDATES:
                 del self._sent[next(iter(self._sent))]
         return found[1]
 

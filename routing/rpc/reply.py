@@ -49,7 +49,7 @@ def advance(work: Work) -> Reply | asyncio.Future[Any]:
     raise RuntimeError("a method goes on after its fault")
 
 
-class Later:
+class PendingReply:
     """A reply that is still to come, and the work that waits for something first.
 
     Does what a task would do, at a third of its cost: whoever wants the reply is told on
@@ -82,16 +82,16 @@ class Later:
             self._tell(come)
 
 
-Prompt = Callable[[bytes, Caller], Reply | Later]
+FastPathHandler = Callable[[bytes, Caller], Reply | PendingReply]
 """Answers the bytes of one message, given without their prefix, now or a little later. Is told
 who asks: the same Caller for all calls of a connection whose header blocks are the same."""
 
 
 @runtime_checkable
-class Prompting(Protocol):
+class FastPathServable(Protocol):
     """A servable some of whose methods can also be answered there and then."""
 
     @property
-    def prompts(self) -> Mapping[str, Prompt]:
+    def fast_path_handlers(self) -> Mapping[str, FastPathHandler]:
         """By method path."""
         ...

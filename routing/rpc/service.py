@@ -25,7 +25,7 @@ from routing.rpc.responses import (
     write_decision,
     write_recorded,
 )
-from routing.rpc.streaming import Turns, Updates
+from routing.rpc.streaming import FairQueue, Updates
 
 
 class EventSink(Protocol):
@@ -66,7 +66,7 @@ class RoutingService(wire.RoutingServiceBase):
         # One for each option set that has a subscriber now.
         self._updates: dict[MetricsRequest, Updates] = {}
         # Those among them whose tick has come, and who wait to send.
-        self._turns = Turns()
+        self._turns = FairQueue()
 
     def __repr__(self) -> str:
         return f"<RoutingService streams={self.active_streams} option_sets={len(self._updates)}>"
@@ -74,7 +74,7 @@ class RoutingService(wire.RoutingServiceBase):
     @property
     def active_streams(self) -> int:
         """How many listen to metrics now."""
-        return sum(updates.listeners for updates in self._updates.values())
+        return sum(updates.subscribers for updates in self._updates.values())
 
     # These three answer with the bytes of their message: as messages, a choice costs thirty objects and a
     # report about a thousand backends fifteen thousand.
@@ -155,12 +155,12 @@ class RoutingService(wire.RoutingServiceBase):
                 monotonic=self._monotonic,
                 sleep=self._sleep,
             )
-        updates.listeners += 1
+        updates.subscribers += 1
         try:
             yield updates
         finally:
-            updates.listeners -= 1
-            if not updates.listeners:
+            updates.subscribers -= 1
+            if not updates.subscribers:
                 del self._updates[asked]
 
     def _update(self, asked: MetricsRequest) -> bytes:

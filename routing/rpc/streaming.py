@@ -10,7 +10,7 @@ SENDS_PER_TURN = 16
 give; more let a call that comes meanwhile wait longer than it takes."""
 
 
-class Turns:
+class FairQueue:
     """Lets few go on in each turn of the event loop, in the order in which they came.
 
     A thousand listeners wake at the same tick, and sending to all of them takes a tenth of
@@ -23,7 +23,7 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
-        return f"<Turns waiting={len(self._waiting)}>"
+        return f"<FairQueue waiting={len(self._waiting)}>"
 
     async def wait(self) -> None:
         """Returns when it is the caller's turn: mostly at once."""
@@ -64,7 +64,7 @@ class Updates:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        self.listeners = 0
+        self.subscribers = 0
         self._interval_s = interval_s
         self._compute = compute
         self._monotonic = monotonic

@@ -11,7 +11,7 @@ from routing.clock import RequestClock, WatchedClock
 from routing.config.options import Settings
 from routing.contract import FILES_HEALTH, ROUTING_SERVICE, STORE_HEALTH
 from routing.core.router import Router
-from routing.rpc.calls import Calls, Wrapped
+from routing.rpc.calls import Calls, WrappedServable
 from routing.rpc.health import Health
 from routing.rpc.reflection import Reflection, ReflectionAlpha, compiled_schema
 from routing.rpc.service import RoutingService
@@ -28,7 +28,7 @@ class Assembly:
     service: RoutingService
     health: Health
     calls: Calls
-    servables: tuple[Wrapped, ...]
+    servables: tuple[WrappedServable, ...]
     codec: Codec
 
     async def drain(self) -> None:
@@ -70,7 +70,7 @@ def assemble(
     service = RoutingService(router, store, clock=clock, version=__version__)
     schema = compiled_schema()
     servables = (
-        calls.wrap(service, without_task=("SelectBackend", "RecordOutcome")),
+        calls.wrap(service, on_fast_path=("SelectBackend", "RecordOutcome")),
         calls.wrap(health, even_draining=True, open_to_all=True),
         calls.wrap(Reflection(schema)),
         calls.wrap(ReflectionAlpha(schema)),

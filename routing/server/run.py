@@ -50,7 +50,7 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
         assembly.store.start()
-        limits = replace(settings.http2, fast=server.fast_path)
+        limits = replace(settings.http2, fast_path=server.fast_path)
         listener = Listener(assembly.servables, assembly.codec, limits)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, access.context)

@@ -12,7 +12,7 @@ from hpack import Encoder
 from http2_peer import PREFACE, message, raw
 from http2_server import Server, serving
 
-from routing.http2.connection import Protocol
+from routing.http2.connection import ServerProtocol
 from routing.http2.frame_filter import DATA, HEADERS, RST_STREAM, SETTINGS
 
 LEAST_CONNECTIONS = 500
@@ -100,7 +100,7 @@ def a_connection(dice: random.Random) -> bytes:
 
 async def live_through(dice: random.Random, server: Server, data: bytes) -> None:
     """One connection: its bytes in pieces, and whatever else may befall it in between."""
-    connection, at = Protocol(server.listener, time.monotonic), 0
+    connection, at = ServerProtocol(server.listener, time.monotonic), 0
     transport = Memory()
     connection.connection_made(transport)
     events = [

@@ -11,7 +11,7 @@ from hyperframe.frame import GoAwayFrame, PingFrame
 
 from routing.http2.budget import Budget, Http2Limits
 from routing.http2.session import Session
-from routing.http2.shared import Commons
+from routing.http2.shared import SharedLimits
 from routing.http2.streams import CallStream
 
 JOINED_BYTES = 65_536
@@ -19,7 +19,7 @@ JOINED_BYTES = 65_536
 holds as much itself; were it told of more at once, it would ask too late."""
 
 
-class Link(protocol.Connection):
+class ConnectionOutput(protocol.Connection):
     """The connection as streams see it: flow control, output, back-pressure, the end.
 
     Touches `_connection` and `_transport` of grpclib's class, which it replaces in all
@@ -32,12 +32,12 @@ class Link(protocol.Connection):
         transport: asyncio.Transport,
         limits: Http2Limits,
         budget: Budget,
-        commons: Commons,
+        commons: SharedLimits,
     ) -> None:
         super().__init__(session, transport, config=Configuration().__for_server__())
         self.limits = limits
         self.budget = budget
-        self.commons = commons
+        self.shared = commons
         self.held_bytes = 0
         self.unsent_bytes = 0
         self._over = False
@@ -66,11 +66,11 @@ class Link(protocol.Connection):
 
         A unary answer is three frames, and a system call costs as much as making them.
         """
-        if not self._out and self.limits.fast:
+        if not self._out and self.limits.fast_path:
             asyncio.get_running_loop().call_soon(self.write_out)
         self._out.append(data)
         self._out_bytes += len(data)
-        if self._out_bytes >= JOINED_BYTES or not self.limits.fast:
+        if self._out_bytes >= JOINED_BYTES or not self.limits.fast_path:
             self.write_out()
 
     def write_out(self) -> None:
