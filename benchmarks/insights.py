@@ -9,7 +9,7 @@ week, and at random over all backends and content types: with ten million, nearl
 outcome falls into a cell of its own, which is the worst case for the memory. All of them
 are told to the windows, and the last 200,000 to the whole router: by then what is learned
 and placed is as large as it gets, and learning from all would take an hour. Decisions are
-told as a journal tells them (`Router.note_decided`): weighing a thousand candidates ten
+told as a journal tells them (`Router.replay_decision`): weighing a thousand candidates ten
 million times would take a day.
 
 Printed are the resident memory, and how long questions take, in milliseconds of processor
@@ -98,7 +98,7 @@ class Traffic:
             location=self._dice.choice(CITIES),
             request_id=f"request-{self._number}",
         )
-        self.router.note_decided(query, backend_id, 500.0, probe=False, passed_over=(), now=self.now)
+        self.router.replay_decision(query, backend_id, 500.0, probe=False, passed_over=(), now=self.now)
         outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=query.request_id)
         self.router.record(outcome, now=self.now)
 

@@ -144,7 +144,7 @@ def busy_router(*, backends: int = 5, types: int = 7, calls: int = 400) -> Route
         now = NOW - calls + number
         query = Query(content_type=f"type/{dice.randrange(types)}", size_bytes=dice.randrange(10**9))
         name = dice.choice(names)
-        router.note_decided(query, name, 200.0, probe=False, passed_over=(), now=now)
+        router.replay_decision(query, name, 200.0, probe=False, passed_over=(), now=now)
         duration_ms = dice.choice([None, 1 + dice.randrange(5000)])
         router.record(Outcome(name, dice.random() < 0.9, duration_ms=duration_ms), now=now)
     return router

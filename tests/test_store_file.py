@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from routing.config.options import Settings
-from routing.core.events import decided, reported
+from routing.core.events import decision_event, outcome_event
 from routing.core.model import Backend, Outcome, Query
 from routing.core.router import Router
 from routing.store import Lock, SqliteFile, StoreError, sqlite
@@ -51,7 +51,7 @@ def happen(file: SqliteFile, router: Router, times: int, *, first: int = 1) -> N
             decision.chosen.backend_id, number % 3 > 0, duration_ms=number, request_id=f"r{number}"
         )
         router.record(outcome, now=now)
-        file.append(number, (decided(decision), reported(outcome, now=now)))
+        file.append(number, (decision_event(decision), outcome_event(outcome, now=now)))
 
 
 def known(router: Router) -> str:
@@ -127,9 +127,9 @@ def test_pieces_that_a_crash_left_are_dropped_with_the_next_snapshot(file: Sqlit
 def test_an_entry_written_twice_is_there_once(file: SqliteFile) -> None:
     router = fresh()
     decision = router.select(Query(), now=NOON)
-    file.append(1, (decided(decision),))
+    file.append(1, (decision_event(decision),))
     second = router.select(Query(), now=NOON)
-    file.append(1, (decided(decision), decided(second)))
+    file.append(1, (decision_event(decision), decision_event(second)))
     assert read(file)[0].decisions_total == 2
 
 
@@ -302,7 +302,7 @@ def test_a_full_disk_is_said_and_the_file_stays_good(file: SqliteFile) -> None:
     assert file._connection is not None
     file._connection.execute("PRAGMA max_page_count = 10")
     with pytest.raises(StoreError, match="the disk is full"):
-        file.append(11, (reported(Outcome("a", True, content_hash="h" * 1_000_000), now=NOON),))
+        file.append(11, (outcome_event(Outcome("a", True, content_hash="h" * 1_000_000), now=NOON),))
     assert known(read(file)[0]) == known(router)
 
 

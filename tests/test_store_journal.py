@@ -13,7 +13,7 @@ import pytest
 from edges import until
 
 from routing.config.options import ServerSettings, Settings
-from routing.core.events import replay
+from routing.core.events import apply_event
 from routing.core.model import Backend, Outcome, Query, Recorded
 from routing.core.router import Router
 from routing.errors import ConfigError
@@ -69,7 +69,7 @@ class File:
             router.merge(self.anew, now=NOON)
         for number in sorted(self.entries):
             for row in self.entries[number]:
-                replay(router, row, latest=NOON)
+                apply_event(router, row, latest=NOON)
         return router.decisions_total, router.outcomes_total
 
 

@@ -1,5 +1,5 @@
-"""Deciding and learning: pure, synchronous, standard library only.
+"""Decisions and learning: pure, synchronous, standard library only.
 
-Nothing in here reads a clock, rolls its own dice, logs, waits or opens anything.
-Time comes in as `now` (Unix seconds, UTC), chance as a `random.Random`.
+Nothing in here reads a clock, owns a source of randomness, logs, waits or does I/O.
+Time is passed in as `now` (Unix seconds, UTC), randomness as a `random.Random`.
 """

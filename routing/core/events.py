@@ -1,12 +1,12 @@
-"""What happens to a router, as rows that can be written down and told to another one.
+"""The events that change a router, as rows that can be stored and applied to another router.
 
-The router is a fold over its events. An event says what came of it, not what was asked:
-a decision is told as it fell, since `adaptive` would roll other dice the second time and
-a changed profile would weigh differently; an outcome is told as it was reported, since
-what it teaches follows from the state that the earlier events have left. So a replay
-gives the same sums, to the last digit.
+The router is a fold over its events. The event of a decision holds its result and is
+not decided again, since `adaptive` would draw other random numbers and a changed
+profile would score differently. The event of an outcome holds the report, since what is
+learned from it follows from the state that earlier events produced. So applying the
+events in order gives the same sums, to the last digit.
 
-A row is a tuple of plain values, which JSON can carry; its first field names its kind.
+A row is a tuple of plain JSON-able values; its first field names the kind of event.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,16 +16,16 @@ from typing import Any
 from routing.core.model import Decision, Location, Operation, Outcome, Query
 from routing.core.router import Router
 
-Row = tuple[Any, ...]
+EventRow = tuple[Any, ...]
 
 
-def discovered(names: Iterable[str]) -> Row:
+def discovery_event(names: Iterable[str]) -> EventRow:
     """Names that clients used and the configuration does not have."""
     return ("discovered", tuple(names))
 
 
-def decided(decision: Decision) -> Row:
-    """A decision, with as much of its query as is remembered."""
+def decision_event(decision: Decision) -> EventRow:
+    """A decision, with those fields of its query that the router keeps."""
     query, location = decision.query, decision.query.location
     return (
         "decided",
@@ -43,8 +43,8 @@ def decided(decision: Decision) -> Row:
     )
 
 
-def reported(outcome: Outcome, *, now: float) -> Row:
-    """An outcome that was recorded; its error's words teach nothing and are left out."""
+def outcome_event(outcome: Outcome, *, now: float) -> EventRow:
+    """A recorded outcome, without its error text, from which nothing is learned."""
     return (
         "reported",
         now,
@@ -59,22 +59,22 @@ def reported(outcome: Outcome, *, now: float) -> Row:
     )
 
 
-def replay(router: Router, row: Iterable[Any], *, latest: float) -> None:
-    """Tells a router what happened, at the latest at the time `latest`: what seems to have
-    happened later was told by a clock that has been set right since.
+def apply_event(router: Router, row: Iterable[Any], *, latest: float) -> None:
+    """Applies a stored event to a router. A time after `latest` is replaced by `latest`: it
+    was read from a clock that has been corrected since.
 
-    What concerns a backend that the router does not know is left out: an operator has
-    taken it out of the configuration, and must not find it discovered.
+    Events of a backend that the router does not know are skipped: an operator removed it
+    from the configuration, and it must not come back as a discovered one.
     """
     kind, *values = row
-    _REPLAYS[kind](router, latest, *values)
+    _APPLY[kind](router, latest, *values)
 
 
-def _discovered(router: Router, _latest: float, names: Iterable[str]) -> None:
+def _apply_discovery(router: Router, _latest: float, names: Iterable[str]) -> None:
     router.note_discovered(names)
 
 
-def _decided(
+def _apply_decision(
     router: Router,
     latest: float,
     at: float,
@@ -100,10 +100,10 @@ def _decided(
         request_id=request_id,
     )
     now = min(at, latest)
-    router.note_decided(query, backend_id, expected_ms, probe=probe, passed_over=passed_over, now=now)
+    router.replay_decision(query, backend_id, expected_ms, probe=probe, passed_over=passed_over, now=now)
 
 
-def _reported(
+def _apply_outcome(
     router: Router,
     latest: float,
     at: float,
@@ -131,6 +131,6 @@ def _reported(
     router.record(outcome, now=min(at, latest))
 
 
-_REPLAYS: Mapping[str, Callable[..., None]] = MappingProxyType(
-    {"discovered": _discovered, "decided": _decided, "reported": _reported}
+_APPLY: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {"discovered": _apply_discovery, "decided": _apply_decision, "reported": _apply_outcome}
 )

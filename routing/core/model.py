@@ -1,7 +1,7 @@
-"""The nouns: what a backend is, what is asked, what was decided, what happened.
+"""The domain's types: Backend, Query, Candidate, Decision, Outcome and their parts.
 
-What is made anew for each decision, or each of its candidates, is a named tuple: three
-times quicker to make than a frozen dataclass, and as fixed.
+Types that are created for each decision, or for each of its candidates, are named
+tuples: three times faster to create than a frozen dataclass, and as immutable.
 """
 
 from collections.abc import Mapping
@@ -11,21 +11,22 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 ASSUMED_SIZE_BYTES = 1 << 20
-"""What an object of unknown size is taken to be (the contract's 1 MiB)."""
+"""The size assumed for an object of unknown size (the contract's 1 MiB)."""
 
 NEUTRAL_STORAGE_USD_PER_GB_MONTH = 0.023
 NEUTRAL_EGRESS_USD_PER_GB = 0.09
 NEUTRAL_REQUEST_USD_PER_1000 = 0.005
-"""A price that nobody told is the reference price (S3 us-east-1 list), so that
-`cost` scores 0.5: neither a reason for the backend nor against it."""
+"""Reference prices (S3 us-east-1 list). A backend with a missing price gets the reference
+price, so that its `cost` is 0.5: neither an advantage nor a disadvantage."""
 
 NEUTRAL_LATENCY_MS = 150.0
 NEUTRAL_THROUGHPUT_MBPS = 200.0
-"""A speed that nobody told is the reference speed, so that `performance` starts at 0.5."""
+"""Reference speed. A backend with a missing speed gets it, so that `performance` starts at 0.5."""
 
 NEUTRAL_SUCCESS_RATE = 0.95
-"""Below every profile that we ship (0.97 and up), so that what is known wins a tie
-against what is not; any lower and a new name would be avoided before it was tried."""
+"""The success rate of a backend without one. It is below every profile that we ship (0.97 and
+up), so that a known backend wins a tie against an unknown one. If it were lower, new
+backends would be avoided before they were tried."""
 
 
 class Operation(StrEnum):
@@ -36,7 +37,7 @@ class Operation(StrEnum):
 
 
 class State(StrEnum):
-    """What may currently be expected of a backend."""
+    """Whether a backend takes part in decisions, and if not, why."""
 
     OK = "ok"
     SUSPENDED = "suspended"
@@ -54,12 +55,12 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The profile of one backend: what is known before any outcome.
+    """The profile of one backend: what is known about it before any outcome.
 
     Prices in US dollars; `throughput_mbps` in megabits per second; `latency_ms` is
-    the time to the first byte, without the client's distance; rates and affinities
-    in [0, 1]. None means no limit, or an unknown place (coordinates come in pairs).
-    `discovered` marks a name that only clients have used.
+    the time to the first byte, without the client's distance; rates and affinities are
+    in [0, 1]. None means no limit, or unknown coordinates (both or neither are None).
+    `discovered` marks a backend that is not configured and that a client has named.
     """
 
     id: str
@@ -81,7 +82,7 @@ class Backend:
 
 
 class Query(NamedTuple):
-    """One piece of content that looks for a backend, every field checked.
+    """A request to choose a backend for one object, with every field validated.
 
     `size_bytes` 0 means unknown; `available_backends` empty means every enabled one.
     """
@@ -102,22 +103,22 @@ class Query(NamedTuple):
 
     @property
     def assumed_bytes(self) -> int:
-        """The size to reckon with: the given one, or 1 MiB where none was given."""
+        """The size to calculate with: the given one, or ASSUMED_SIZE_BYTES if unknown."""
         return self.size_bytes or ASSUMED_SIZE_BYTES
 
 
 class Evidence(NamedTuple):
-    """How much of a belief came from outcomes, and not from the profile: shares in [0, 1)."""
+    """How much of an estimate comes from outcomes rather than the profile: shares in [0, 1)."""
 
     speed: float = 0.0
     success: float = 0.0
 
 
 class Estimate(NamedTuple):
-    """What is believed about one operation on one backend.
+    """The estimate for one operation on one backend.
 
-    `expected_ms` > 0 and `success_probability` in (0, 1) are the belief;
-    `prior_ms` and `prior_success` are what the profile alone says.
+    `expected_ms` > 0 and `success_probability` in (0, 1) include what was learned;
+    `prior_ms` and `prior_success` follow from the profile alone.
     """
 
     expected_ms: float
@@ -128,9 +129,9 @@ class Estimate(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """One backend that may serve a query, with all that a factor may look at.
+    """One eligible backend, with everything that a factor may use.
 
-    `distance_km` None means that the client's or the backend's place is unknown.
+    `distance_km` None means that the client's or the backend's location is unknown.
     """
 
     backend: Backend
@@ -151,10 +152,10 @@ class Ranked(NamedTuple):
 class Decision(NamedTuple):
     """The choice and its reasons.
 
-    `others` are the remaining eligible backends, best first; `weights` in the order
-    of FACTORS, summing to 1; `probe` says that the choice re-checks a suspended
-    backend; `passed_over` are the suspended that were left out; `ineligible` names all
-    candidates that were, and why.
+    `others` are the best of the remaining eligible backends, best first; `weights` are in
+    the order of FACTORS and sum to 1; `probe` means that the chosen backend is suspended
+    and this operation probes it; `passed_over` are the suspended backends that were left
+    out; `ineligible` is {candidate: why it was not eligible}.
     """
 
     query: Query
@@ -171,7 +172,7 @@ class Decision(NamedTuple):
 class Outcome:
     """How one operation on one backend went.
 
-    `duration_ms` None means not measured, `size_bytes` 0 unknown, `happened_at` None now.
+    `duration_ms` None means not measured, `size_bytes` 0 unknown, `happened_at` None just now.
     """
 
     backend_id: str
@@ -187,14 +188,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Whether an outcome was taken in, and how it was understood."""
+    """Whether an outcome was recorded, and a sentence about it for the caller."""
 
     recorded: bool
     message: str
 
 
 class SystemStatus(IntEnum):
-    """How well the backends do as a whole; the numbers are the wire's."""
+    """The health of all backends together; the numbers are those of the wire."""
 
     NORMAL = 0
     WARNING = 1

@@ -1,4 +1,4 @@
-"""The backends known; who may serve a query, and why the others may not."""
+"""The known backends; which are eligible for a query, and why the others are not."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -7,15 +7,15 @@ from routing.core.geography import Place, distances_km, place
 from routing.core.model import Backend, Location, Operation, Query
 from routing.errors import InvalidArgument, LimitReached
 
-MOST_TAGS_NAMED = 8
-"""In the reason why a backend may not serve. A request may ask for hundreds of thousands;
-going through them again for each backend would take minutes."""
+MAX_TAGS_LISTED = 8
+"""Tags listed in the reason why a backend is not eligible. A request may require hundreds of
+thousands; listing them for each backend would take minutes."""
 
 
 class Registry:
-    """Profiles from the configuration, and neutral ones for names that only clients use.
+    """Configured profiles, and neutral profiles for discovered names, which only clients use.
 
-    Never more than `max_backends`; a name once known stays.
+    At most `max_backends` in all; a discovered name is never removed.
     """
 
     def __init__(self, backends: Iterable[Backend], *, discover: bool, max_backends: int) -> None:
@@ -34,17 +34,18 @@ class Registry:
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """All of them, the configured ones first, in the order in which they became known."""
+        """All backends: the configured ones, then the discovered ones in order of discovery."""
         return tuple(self._backends.values())
 
     def find(self, backend_id: str) -> Backend | None:
-        """The backend of this name, if it is known."""
+        """The backend with this id, or None."""
         return self._backends.get(backend_id)
 
     def admit(self, field: str, names: Collection[str]) -> None:
-        """Makes sure that every name is known; none is admitted when one cannot be.
+        """Adds the names that are not known yet: all of them or, if one cannot be added, none.
 
-        InvalidArgument where discovery is off, LimitReached where there is no room.
+        Raises InvalidArgument if discovery is off, LimitReached if there is no room;
+        `field` is the request's field that held the names.
         """
         new = [name for name in names if name not in self._backends]
         if not new:
@@ -61,9 +62,9 @@ class Registry:
             self._add(Backend(id=name, discovered=True))
 
     def eligible(self, query: Query, holders: Collection[str]) -> tuple[list[Backend], dict[str, str]]:
-        """Who may serve the query, and {candidate: why it may not} for the others.
+        """The backends eligible for the query, and {other candidate: why it is not}.
 
-        `holders` are the backends known to hold the content, of which there may be none.
+        `holders` are the backends known to hold the content; empty if none is known.
         """
         if query.available_backends:
             candidates = [self._backends[name] for name in dict.fromkeys(query.available_backends)]
@@ -72,30 +73,30 @@ class Registry:
             candidates = list(self._backends.values())
             if query.operation is not Operation.RETRIEVE:
                 holders = ()
-        may: list[Backend] = []
-        why_not: dict[str, str] = {}
+        eligible: list[Backend] = []
+        ineligible: dict[str, str] = {}
         for backend in candidates:
-            why = _objection(backend, query, holders)
-            if why is None:
-                may.append(backend)
+            reason = _reason_ineligible(backend, query, holders)
+            if reason is None:
+                eligible.append(backend)
             else:
-                why_not[backend.id] = why
-        return may, why_not
+                ineligible[backend.id] = reason
+        return eligible, ineligible
 
     def distances_km(self, location: Location | None, backends: Iterable[Backend]) -> list[float | None]:
-        """From the client to each backend; None where either place is not known."""
+        """The distance from the client to each backend; None if either place is unknown."""
         if location is None or location.latitude is None or location.longitude is None:
             return [None for _ in backends]
-        known = self._places
-        here = place(location.latitude, location.longitude)
-        return distances_km(here, [known.get(backend.id) for backend in backends])
+        places = self._places
+        client = place(location.latitude, location.longitude)
+        return distances_km(client, [places.get(backend.id) for backend in backends])
 
     def snapshot(self) -> list[str]:
         """The discovered names; profiles come from the configuration."""
         return [backend.id for backend in self._backends.values() if backend.discovered]
 
     def merge(self, names: Iterable[Any]) -> None:
-        """Adds the names that somebody else discovered, as far as there is room; none where
+        """Adds names that another server discovered, as far as there is room; none if
         discovery is off."""
         for name in names if self._discover else ():
             if name not in self._backends and len(self._backends) < self._max_backends:
@@ -107,14 +108,14 @@ class Registry:
             self._places[backend.id] = place(backend.latitude, backend.longitude)
 
 
-def _objection(backend: Backend, query: Query, holders: Collection[str]) -> str | None:
-    """Why the backend may not serve the query, or None."""
+def _reason_ineligible(backend: Backend, query: Query, holders: Collection[str]) -> str | None:
+    """Why the backend is not eligible for the query, or None if it is."""
     if not backend.enabled:
         return "disabled"
     if backend.id in query.exclude_backends:
         return "excluded by the request"
     if not query.require_tags <= backend.tags:
-        if len(query.require_tags) > MOST_TAGS_NAMED:
+        if len(query.require_tags) > MAX_TAGS_LISTED:
             return f"lacks some of the {len(query.require_tags):,} tags asked for"
         return f"lacks the tags {', '.join(sorted(query.require_tags - backend.tags))}"
     if backend.max_object_bytes is not None and query.size_bytes > backend.max_object_bytes:

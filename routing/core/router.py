@@ -1,7 +1,7 @@
-"""The router: the one owner of all state, with two verbs, select and record.
+"""The router owns all state: `select` picks a backend, `record` learns from an outcome.
 
-It is a fold over its events: the same queries and outcomes, clock values and dice
-give the same state and the same answers.
+It is a fold over its events: the same queries, outcomes, clock values and random
+numbers give the same state and the same answers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,10 +21,10 @@ from routing.core.model import (
     Recorded,
     State,
 )
-from routing.core.placement import Pending, Placement
+from routing.core.placement import PendingDecision, Placement
 from routing.core.registry import Registry
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
-from routing.core.suspension import Record, Suspensions
+from routing.core.suspension import FailureRecord, Suspensions
 from routing.core.usage.recent import Recent
 from routing.core.usage.windows import HOUR_S, Windows
 from routing.errors import InvalidArgument, NoEligibleBackend
@@ -32,12 +32,12 @@ from routing.errors import InvalidArgument, NoEligibleBackend
 MAX_ALTERNATIVES = 32
 """The contract's limit."""
 
-FUTURE_S = 300.0
-"""How far ahead of ours a client's clock may be: the contract's 5 minutes."""
+MAX_CLOCK_AHEAD_S = 300.0
+"""How far a client's clock may be ahead of the server's: the contract's 5 minutes."""
 
 
 class Router:
-    """Selects backends and learns from outcomes. Not safe for several threads."""
+    """Selects backends and learns from outcomes. Not thread-safe."""
 
     def __init__(
         self,
@@ -57,11 +57,13 @@ class Router:
         self._registry = Registry(backends, discover=discover, max_backends=max_backends)
         # Changed by every outcome; bounded by backends × contexts.
         self._learning = Learning()
-        # Changed by every outcome and, where somebody is suspended, decision; by backends.
+        # Changed by every outcome, and by decisions while a backend is suspended; bounded by
+        # backends.
         self._suspensions = Suspensions()
-        # Changed by every decision and outcome; by fixed numbers of hashes and decisions.
+        # Changed by every decision and outcome; bounded by fixed numbers of hashes and decisions.
         self._placement = Placement()
-        # Likewise; by backends × content types × intervals, and backends × 21.
+        # Changed by every decision and outcome; bounded by backends × content types × intervals,
+        # and by backends × 21.
         self._windows = Windows(retention_hours=retention_hours, max_content_types=max_content_types)
         self._recent = Recent()
         self._decisions_total = 0
@@ -76,7 +78,7 @@ class Router:
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """All backends known."""
+        """All known backends, configured and discovered."""
         return self._registry.backends
 
     @property
@@ -96,12 +98,12 @@ class Router:
 
     @property
     def learning(self) -> Learning:
-        """What outcomes taught; to be read only."""
+        """What was learned from outcomes; to be read only."""
         return self._learning
 
     @property
     def windows(self) -> Windows:
-        """The counts of the last hours; to be read only."""
+        """The counts of the retention; to be read only."""
         return self._windows
 
     @property
@@ -114,73 +116,75 @@ class Router:
         return self._registry.find(backend_id) is not None
 
     def advance(self, now: float) -> float:
-        """Lets time pass, and answers what time it is here: whatever the clock does, it
-        never runs backwards."""
+        """Moves the router's time forward to `now`, and returns it. It never runs backwards,
+        even when the clock does."""
         if now > self._now:
             self._now = now
             self._placement.advance(now)
         return self._now
 
     def state(self, backend_id: str) -> State:
-        """Whether the backend takes part in decisions."""
+        """Whether the backend takes part in decisions, and if not, why."""
         backend = self._registry.find(backend_id)
         if backend is not None and not backend.enabled:
             return State.DISABLED
         return State.SUSPENDED if backend_id in self._suspensions.names else State.OK
 
-    def suspension(self, backend_id: str) -> Record:
-        """The backend's run of failures and its wait for a probe; to be read only."""
+    def suspension(self, backend_id: str) -> FailureRecord:
+        """The backend's failures and its backoff before a probe; to be read only."""
         return self._suspensions.record(backend_id)
 
     def select(self, query: Query, *, now: float) -> Decision:
-        """Picks a backend, and remembers that it did.
+        """Picks a backend and adds the decision to the state.
 
-        NoEligibleBackend says for each candidate why not; InvalidArgument and
-        LimitReached are about names that the server does not know.
+        Raises NoEligibleBackend with the reason for each candidate, and InvalidArgument
+        or LimitReached for an unknown name that cannot be admitted.
         """
         now = self.advance(now)
         self._registry.admit("available_backends", query.available_backends)
-        may, why_not = self._registry.eligible(query, self._holders(query))
-        if not may:
-            raise NoEligibleBackend(why_not)
-        may, probe, passed_over = self._set_aside(may, why_not, query, now)
+        eligible, ineligible = self._registry.eligible(query, self._holders(query))
+        if not eligible:
+            raise NoEligibleBackend(ineligible)
+        eligible, probe, passed_over = self._without_suspended(eligible, ineligible, query, now)
         weights = self._weight_table[query.strategy, query.priority]
-        candidates = self._candidates(query, may, now)
+        candidates = self._candidates(query, eligible, now)
         chosen, *others = rank(query, candidates, weights, first=probe, most=1 + MAX_ALTERNATIVES)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
-        return Decision(query, chosen, tuple(others), weights, now, probe is not None, passed_over, why_not)
+        return Decision(
+            query, chosen, tuple(others), weights, now, probe is not None, passed_over, ineligible
+        )
 
     def record(self, outcome: Outcome, *, now: float) -> Recorded:
         """Learns from an outcome, and says whether it was recorded.
 
-        InvalidArgument for a time too far ahead; that and LimitReached for a name
-        that the server does not know.
+        Raises InvalidArgument for a time too far ahead, and InvalidArgument or LimitReached
+        for an unknown name that cannot be admitted.
         """
         now = self.advance(now)
         at = now if outcome.happened_at is None else outcome.happened_at
-        if at > now + FUTURE_S:
+        if at > now + MAX_CLOCK_AHEAD_S:
             ahead = f"{at - now:,.0f} seconds ahead of the server's clock"
-            raise InvalidArgument("timestamp", ahead, f"at most {FUTURE_S:g} seconds ahead")
+            raise InvalidArgument("timestamp", ahead, f"at most {MAX_CLOCK_AHEAD_S:g} seconds ahead")
         at = min(at, now)
         hours = self._windows.retention_hours
         if at < now - hours * HOUR_S:
             return Recorded(False, f"not recorded: it happened longer than {hours} hours ago")
         self._registry.admit("backend_id", (outcome.backend_id,))
-        pending = self._placement.link(outcome)
-        if pending is not None and outcome.backend_id in pending.reported:
+        pending = self._placement.find_pending(outcome)
+        if pending is not None and outcome.backend_id in pending.reported_backends:
             return Recorded(True, "recorded before; this repeat was not counted again")
         self._note_outcome(outcome, pending, at, now)
         return Recorded(True, "recorded" if pending is None else "recorded for its decision")
 
-    def withdraw(self, request_id: str) -> None:
-        """Lets go of a decision that was not carried out. It stays counted."""
-        self._placement.withdraw(request_id)
+    def cancel(self, request_id: str) -> None:
+        """Cancels a pending decision that was not carried out; totals keep it."""
+        self._placement.cancel(request_id)
 
     def note_discovered(self, names: Iterable[str]) -> None:
-        """Takes in names that clients have used before, as far as they would be taken now."""
+        """Admits names that clients used before a restart, as far as the configuration allows now."""
         self._registry.merge(names)
 
-    def note_decided(
+    def replay_decision(
         self,
         query: Query,
         backend_id: str,
@@ -190,7 +194,7 @@ class Router:
         passed_over: Iterable[str],
         now: float,
     ) -> None:
-        """Takes in a decision that fell before, as it fell: nothing is weighed or drawn again."""
+        """Adds an earlier decision to the state as it was made, without scoring or drawing again."""
         now = self.advance(now)
         suspended = self._suspensions.names
         if probe and backend_id in suspended:
@@ -199,20 +203,20 @@ class Router:
         self._note_decision(query, backend_id, expected_ms, now)
 
     def scores(self, *, content_type: str = "", backend_id: str = "", now: float) -> dict[str, float]:
-        """{enabled backend: its score now under the default strategy}, for an object of
-        which at most the type is known; only one where `backend_id` is given."""
+        """{enabled backend: its score now under the default strategy}, for an object of unknown
+        size and, if `content_type` is "", unknown type. `backend_id` limits it to one backend."""
         now = self.advance(now)
-        asked = [
+        backends = [
             backend
             for backend in sorted(self._registry.backends, key=attrgetter("id"))
             if backend.enabled and backend_id in ("", backend.id)
         ]
         query = Query(content_type=content_type)
-        candidates = self._candidates(query, asked, now)
-        return dict(zip((one.id for one in asked), scores(query, candidates, self._weights), strict=True))
+        candidates = self._candidates(query, backends, now)
+        return dict(zip((one.id for one in backends), scores(query, candidates, self._weights), strict=True))
 
     def snapshot(self, *, now: float) -> dict[str, Any]:
-        """All that was learned, counted and placed, as plain JSON-able values."""
+        """The whole state, as plain JSON-able values."""
         return {
             "at": self.advance(now),
             "decisions_total": self._decisions_total,
@@ -226,7 +230,7 @@ class Router:
         }
 
     def merge(self, snapshot: Mapping[str, Any], *, now: float) -> None:
-        """Adds what somebody else, or this server before a restart, has learned."""
+        """Adds the state of another server, or of this one before a restart."""
         now = self.advance(now)
         self._decisions_total += snapshot["decisions_total"]
         self._outcomes_total += snapshot["outcomes_total"]
@@ -242,32 +246,33 @@ class Router:
             return ()
         return self._placement.holders(query.content_hash)
 
-    def _set_aside(
-        self, may: list[Backend], why_not: dict[str, str], query: Query, now: float
+    def _without_suspended(
+        self, eligible: list[Backend], ineligible: dict[str, str], query: Query, now: float
     ) -> tuple[list[Backend], str | None, tuple[str, ...]]:
-        """Who is left without the suspended, unless all are; whose probe is due, which stays;
-        and who was left out.
+        """The eligible backends without the suspended ones; the suspended one to probe, which
+        stays among them, or None; and those left out, for which `ineligible` gets the reason.
 
-        `adaptive` re-checks as often as after the first wait, however often it failed.
+        If all are suspended, all stay. Strategies that draw probe eagerly: the number of
+        decisions between probes does not grow with failed ones.
         """
         names = self._suspensions.names
-        suspended = sorted(backend.id for backend in may if backend.id in names) if names else []
-        if not suspended or len(suspended) == len(may):
-            return may, None, ()
-        probe = self._suspensions.due(suspended, now=now, eager=STRATEGIES[query.strategy].draws)
+        suspended = sorted(backend.id for backend in eligible if backend.id in names) if names else []
+        if not suspended or len(suspended) == len(eligible):
+            return eligible, None, ()
+        probe = self._suspensions.due_probe(suspended, now=now, eager=STRATEGIES[query.strategy].draws)
         if probe is not None:
             suspended.remove(probe)
             self._suspensions.note_probe(probe, now=now)
         self._suspensions.note_passed_over(suspended, now=now)
-        why_not.update(dict.fromkeys(suspended, "suspended: it keeps failing"))
+        ineligible.update(dict.fromkeys(suspended, "suspended: it keeps failing"))
         left_out = set(suspended)
-        return [backend for backend in may if backend.id not in left_out], probe, tuple(suspended)
+        return [backend for backend in eligible if backend.id not in left_out], probe, tuple(suspended)
 
     def _candidates(self, query: Query, backends: list[Backend], now: float) -> list[Candidate]:
         context = context_of(query.location, query.content_type)
         size_bytes = query.assumed_bytes
         draws = STRATEGIES[query.strategy].draws
-        every = draws and self._random.random() < DRAWN_SHARE
+        draw_all = draws and self._random.random() < DRAWN_SHARE
         if draws:
             backends = sorted(backends, key=attrgetter("id"))
         distances = self._registry.distances_km(query.location, backends)
@@ -276,10 +281,12 @@ class Router:
         estimates = learning.estimates(backends, context, size_bytes, distances, inflight, now=now)
         candidates = list(map(Candidate, backends, estimates, inflight, distances))
         if draws:
-            for index, (backend, _, busy, distance_km) in enumerate(candidates):
-                if every or not learning.outcomes(backend.id):
+            for index, (backend, distance_km, count) in enumerate(
+                zip(backends, distances, inflight, strict=True)
+            ):
+                if draw_all or not learning.outcomes(backend.id):
                     drawn = learning.draw(
-                        backend, context, size_bytes, distance_km, busy, now=now, random=self._random
+                        backend, context, size_bytes, distance_km, count, now=now, random=self._random
                     )
                     candidates[index] = candidates[index]._replace(estimate=drawn)
         return candidates
@@ -291,15 +298,15 @@ class Router:
         self._windows.note_decision(backend_id, query.content_type, query.size_bytes, now=now)
         self._recent.note_decision(now=now)
 
-    def _note_outcome(self, outcome: Outcome, pending: Pending | None, at: float, now: float) -> None:
-        """What the outcome leaves unsaid, its decision says."""
+    def _note_outcome(self, outcome: Outcome, pending: PendingDecision | None, at: float, now: float) -> None:
+        """Adds an outcome to the state; what it omits is taken from its decision."""
         backend = self._registry.find(outcome.backend_id)
         assert backend is not None, "it was admitted"
         content_hash = outcome.content_hash or (pending.content_hash if pending else "")
         content_type = outcome.content_type or (pending.content_type if pending else "")
         size_bytes = outcome.size_bytes or (pending.size_bytes if pending else 0)
         location = pending.location if pending else None
-        # Found by its hash alone, it may be of a store that nobody asked about.
+        # An outcome matched by hash alone may report a store that was done without a decision.
         retrieved = pending is not None and pending.operation is Operation.RETRIEVE and outcome.request_id
         self._outcomes_total += 1
         self._placement.note_outcome(outcome, pending)
@@ -316,7 +323,7 @@ class Router:
             duration_ms=outcome.duration_ms,
             size_bytes=size_bytes,
             distance_km=self._registry.distances_km(location, (backend,))[0],
-            inflight=pending.beside if pending and pending.backend_id == backend.id else 0,
+            inflight=pending.inflight_before if pending and pending.backend_id == backend.id else 0,
             at=at,
         )
         self._suspensions.note_outcome(

@@ -1,10 +1,10 @@
-"""When a failing backend is left alone, and when it is tried again.
+"""Circuit breaking: when a failing backend is suspended, and when it is probed.
 
-A backend is suspended for a run of failures, or for a poor record. Its run is the
-failures since its last success, in the order in which things happened, not in which
-they were told: a late word about yesterday neither condemns a backend nor clears it.
-Of a run the last five times are kept; so two servers' runs combine by taking the later
-success and the latest failures.
+A backend is suspended for consecutive failures, or for a low learned probability of
+success. Consecutive failures are those since its last success, ordered by when they
+happened and not by when they were reported, so a late report about yesterday neither
+suspends a backend nor lifts its suspension. The five latest of them are kept, so two
+servers' records merge by taking the later success and the latest failures.
 """
 
 from collections import Counter
@@ -13,188 +13,202 @@ from dataclasses import astuple, dataclass, field
 from heapq import nlargest
 from typing import Any
 
-FAILURES_IN_A_ROW = 5
-LEAST_PROBABILITY = 0.5
-LEAST_OUTCOMES = 10
-"""The contract's two reasons to suspend."""
+CONSECUTIVE_FAILURES = 5
+MIN_SUCCESS_PROBABILITY = 0.5
+MIN_OUTCOMES = 10
+"""The contract's two reasons to suspend: so many failures in a row; or, after at least
+so many outcomes, a lower learned probability of success."""
 
-FIRST_PROBE_S = 30.0
-FIRST_PROBE_DECISIONS = 200
-LONGEST_PROBE_S = 600.0
-LONGEST_PROBE_DECISIONS = 4000
-"""The contract's waits before a probe; each doubles with a failed probe."""
+INITIAL_BACKOFF_S = 30.0
+INITIAL_BACKOFF_DECISIONS = 200
+MAX_BACKOFF_S = 600.0
+MAX_BACKOFF_DECISIONS = 4000
+"""The contract's waits before a probe; both double with each failed probe."""
 
 
 @dataclass(slots=True, order=True)
-class Wait:
-    """A suspended backend's wait for its next probe: until `probe_at`, or for
-    `decisions` that it would have been eligible for, of which some are `left`.
+class Backoff:
+    """The wait of a suspended backend for its next probe: until `probe_at`, or for
+    `interval_decisions` decisions that could have chosen it, of which `decisions_left`
+    remain (negative once a probe is overdue).
 
-    `probing` says that a probe is out whose end nobody has told yet. `probe_at` 0 means
-    that the wait begins with the next decision. Waits are ordered: of two servers' words
-    the one about the later suspension counts, and then the one that waits longer.
+    `probing` means that a probe was sent and its outcome is not known yet. `probe_at` 0
+    means that the wait starts with the next decision. The order of the fields decides
+    between two servers: the later suspension wins, then the later probe.
     """
 
     suspended_at: float = 0.0
     probe_at: float = 0.0
-    seconds: float = FIRST_PROBE_S
-    decisions: int = FIRST_PROBE_DECISIONS
-    left: int = FIRST_PROBE_DECISIONS
+    interval_s: float = INITIAL_BACKOFF_S
+    interval_decisions: int = INITIAL_BACKOFF_DECISIONS
+    decisions_left: int = INITIAL_BACKOFF_DECISIONS
     probing: bool = False
 
-    def begin(self, now: float, *, probing: bool = False) -> None:
-        """Waits all of it from now on."""
-        self.probe_at = now + self.seconds
-        self.left = self.decisions
+    def restart(self, now: float, *, probing: bool = False) -> None:
+        """Starts the current wait again from now."""
+        self.probe_at = now + self.interval_s
+        self.decisions_left = self.interval_decisions
         self.probing = probing
 
     def double(self, now: float) -> None:
-        """Waits twice as long from now on: a probe has failed."""
-        self.seconds = min(2 * self.seconds, LONGEST_PROBE_S)
-        self.decisions = min(2 * self.decisions, LONGEST_PROBE_DECISIONS)
-        self.begin(now)
+        """Doubles the wait, up to its maximum, and starts it from now: a probe failed."""
+        self.interval_s = min(2 * self.interval_s, MAX_BACKOFF_S)
+        self.interval_decisions = min(2 * self.interval_decisions, MAX_BACKOFF_DECISIONS)
+        self.restart(now)
 
-    def over(self, now: float, *, eager: bool) -> bool:
-        """Whether a probe is due. Where `eager`, the first wait's number of decisions is
-        enough, however many probes have failed."""
-        enough = FIRST_PROBE_DECISIONS if eager else self.decisions
-        return self.probe_at > 0.0 and (now >= self.probe_at or self.decisions - self.left >= enough)
+    def probe_due(self, now: float, *, eager: bool) -> bool:
+        """Whether the next probe is due. `eager` counts decisions without backing off:
+        INITIAL_BACKOFF_DECISIONS are enough after any number of failed probes."""
+        decisions = INITIAL_BACKOFF_DECISIONS if eager else self.interval_decisions
+        passed = self.interval_decisions - self.decisions_left
+        return self.probe_at > 0.0 and (now >= self.probe_at or passed >= decisions)
 
 
 @dataclass(slots=True)
-class Record:
-    """One backend's run of failures, whether its record is poor, and its wait.
+class FailureRecord:
+    """One backend's consecutive failures, whether its probability of success is too low,
+    and its backoff, which has a meaning only while the backend is `suspended`.
 
-    `failures_at` are the last five failures since the last success, the latest first.
-    `poor_at` is when `poor` last changed. `wait` means something while `suspended`.
+    `failures_at` holds the latest five failures since `last_success_at`, latest first.
+    `low_success_at` is when `low_success` last changed.
     """
 
-    success_at: float = 0.0
+    last_success_at: float = 0.0
     failures_at: list[float] = field(default_factory=list)
-    poor_at: float = 0.0
-    poor: bool = False
-    wait: Wait = field(default_factory=Wait)
+    low_success_at: float = 0.0
+    low_success: bool = False
+    backoff: Backoff = field(default_factory=Backoff)
 
     @property
     def suspended(self) -> bool:
-        """Whether the backend is to be left alone."""
-        return self.poor or len(self.failures_at) >= FAILURES_IN_A_ROW
+        """Whether the backend gets no calls but probes."""
+        return self.low_success or len(self.failures_at) >= CONSECUTIVE_FAILURES
 
     def note(self, success: bool, at: float) -> None:
-        """Ends the run, but for failures that happened later, or lengthens it. Of things
-        that happened at the same time, the one told later is the later one."""
+        """Adds one outcome. A success clears the failures that did not happen after it;
+        of two outcomes with the same time, the one reported later counts as later."""
         if success:
-            self.success_at = max(self.success_at, at)
+            self.last_success_at = max(self.last_success_at, at)
             self.failures_at = [failed_at for failed_at in self.failures_at if failed_at > at]
-        elif at >= self.success_at:
-            self.failures_at = nlargest(FAILURES_IN_A_ROW, [*self.failures_at, at])
+        elif at >= self.last_success_at:
+            self.failures_at = nlargest(CONSECUTIVE_FAILURES, [*self.failures_at, at])
 
-    def note_poor(self, poor: bool, now: float) -> None:
-        """Takes in what is now believed of the record."""
-        if poor != self.poor:
-            self.poor, self.poor_at = poor, now
+    def note_low_success(self, low_success: bool, now: float) -> None:
+        """Sets whether the learned probability of success is too low."""
+        if low_success != self.low_success:
+            self.low_success, self.low_success_at = low_success, now
 
 
 class Suspensions:
-    """Who is suspended. One record for each backend that had an outcome."""
+    """The failure record of each backend that had an outcome, and who is suspended."""
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
-        # The names of the suspended: most of the time there is none to look for.
-        self._names: set[str] = set()
+        self._records: dict[str, FailureRecord] = {}
+        # Usually empty, so that most decisions need not look at the records.
+        self._suspended: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"Suspensions(suspended={sorted(self._names)})"
+        return f"Suspensions(suspended={sorted(self._suspended)})"
 
     @property
     def names(self) -> Collection[str]:
         """The suspended backends."""
-        return self._names
+        return self._suspended
 
-    def record(self, backend_id: str) -> Record:
-        """What is known of the backend; to be read only."""
-        return self._records.get(backend_id) or Record()
+    def record(self, backend_id: str) -> FailureRecord:
+        """The backend's failure record; to be read only."""
+        return self._records.get(backend_id) or FailureRecord()
 
-    def due(self, names: Iterable[str], *, now: float, eager: bool) -> str | None:
-        """Which of these suspended backends is to be probed now: the one that was due first.
-        Where `eager`, the first wait's number of decisions is enough."""
-        due = [name for name in names if self._records[name].wait.over(now, eager=eager)]
-        return min(due, key=lambda name: (self._records[name].wait.probe_at, name), default=None)
+    def due_probe(self, names: Iterable[str], *, now: float, eager: bool) -> str | None:
+        """Which of these suspended backends to probe now: the one whose probe has been
+        due longest, or None. For `eager` see `Backoff.probe_due`."""
+        due = [name for name in names if self._records[name].backoff.probe_due(now, eager=eager)]
+        return min(due, key=lambda name: (self._records[name].backoff.probe_at, name), default=None)
 
     def note_passed_over(self, names: Iterable[str], *, now: float) -> None:
-        """Counts a decision that these suspended backends would have been eligible for."""
+        """Counts a decision that could have chosen these backends, were they not suspended."""
         for name in names:
-            wait = self._records[name].wait
-            if not wait.probe_at:
-                wait.begin(now)
-            wait.left -= 1
+            backoff = self._records[name].backoff
+            if not backoff.probe_at:
+                backoff.restart(now)
+            backoff.decisions_left -= 1
 
     def note_probe(self, name: str, *, now: float) -> None:
-        """A decision goes to this suspended backend, to see how it is. Should nobody
-        tell how that went, another probe follows after the same wait."""
-        self._records[name].wait.begin(now, probing=True)
+        """Counts a decision that probes this suspended backend. If the probe's outcome is
+        never reported, another probe follows after the same wait."""
+        self._records[name].backoff.restart(now, probing=True)
 
     def note_outcome(
         self, name: str, *, success: bool, probability: float, outcomes: float, at: float, now: float
     ) -> None:
-        """Takes in one outcome and what is believed after it.
+        """Adds one outcome, which happened at `at`; suspends the backend or lifts that.
 
-        `probability` and `outcomes` are the learned probability of success and the
-        number of outcomes behind it; `at` is when this outcome happened.
+        `probability` is the learned probability of success including this outcome,
+        `outcomes` the number of outcomes that it is learned from.
         """
-        record = self._records.setdefault(name, Record())
+        record = self._records.setdefault(name, FailureRecord())
         suspended_before = record.suspended
         record.note(success, at)
-        poor = probability < LEAST_PROBABILITY and outcomes >= LEAST_OUTCOMES
-        # Time alone betters a probability, too; but only a success lifts a suspension.
-        record.note_poor(poor or (record.poor and not success), now)
-        self._list(name, record)
-        wait = record.wait
+        low = probability < MIN_SUCCESS_PROBABILITY and outcomes >= MIN_OUTCOMES
+        # The probability recovers with time alone, too; but only a success lifts a suspension.
+        record.note_low_success(low or (record.low_success and not success), now)
+        self._update_suspended(name, record)
+        backoff = record.backoff
         if not record.suspended:
-            record.wait = Wait()
+            record.backoff = Backoff()
         elif not suspended_before:
-            record.wait = Wait(suspended_at=now)
-            record.wait.begin(now)
+            record.backoff = Backoff(suspended_at=now)
+            record.backoff.restart(now)
         elif success and not record.failures_at:
-            # It works again, but its record is still too poor: the next probe is due at once.
-            record.wait = Wait(wait.suspended_at, probe_at=now)
-        elif not success and wait.probing and at >= wait.suspended_at:
-            wait.double(now)
+            # The backend works again, but its probability of success is still too low: the
+            # next probe is due at once.
+            record.backoff = Backoff(backoff.suspended_at, probe_at=now)
+        elif not success and backoff.probing and at >= backoff.suspended_at:
+            backoff.double(now)
 
     def snapshot(self) -> dict[str, Any]:
-        """All records."""
+        """All failure records, as JSON-able rows."""
         return {
             name: [
-                record.success_at,
+                record.last_success_at,
                 [*record.failures_at],
-                record.poor_at,
-                record.poor,
-                [*astuple(record.wait)],
+                record.low_success_at,
+                record.low_success,
+                [*astuple(record.backoff)],
             ]
             for name, record in self._records.items()
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
-        """Combines the runs of failures; of the rest the last word counts."""
-        for name, (success_at, failures_at, poor_at, poor, wait) in snapshot.items():
-            theirs = Record(success_at, failures_at, poor_at, poor, Wait(*wait))
-            both = self._records[name] = _joined(self.record(name), theirs)
-            self._list(name, both)
+        """Merges the failures of a snapshot; of everything else, the later state wins."""
+        for name, (last_success_at, failures_at, low_success_at, low_success, backoff) in snapshot.items():
+            theirs = FailureRecord(
+                last_success_at, failures_at, low_success_at, low_success, Backoff(*backoff)
+            )
+            merged = self._records[name] = _merged(self.record(name), theirs)
+            self._update_suspended(name, merged)
 
-    def _list(self, name: str, record: Record) -> None:
+    def _update_suspended(self, name: str, record: FailureRecord) -> None:
         if record.suspended:
-            self._names.add(name)
+            self._suspended.add(name)
         else:
-            self._names.discard(name)
+            self._suspended.discard(name)
 
 
-def _joined(mine: Record, theirs: Record) -> Record:
-    success_at = max(mine.success_at, theirs.success_at)
-    # A failure that both know of is counted once, as far as its time can tell.
-    failures_at = (Counter(mine.failures_at) | Counter(theirs.failures_at)).elements()
-    return Record(
-        success_at,
-        nlargest(FAILURES_IN_A_ROW, [failed_at for failed_at in failures_at if failed_at >= success_at]),
-        *max((mine.poor_at, mine.poor), (theirs.poor_at, theirs.poor)),
-        max(mine.wait, theirs.wait),
+def _merged(mine: FailureRecord, theirs: FailureRecord) -> FailureRecord:
+    last_success_at = max(mine.last_success_at, theirs.last_success_at)
+    # A failure that both servers know counts once, as far as its time identifies it.
+    known = (Counter(mine.failures_at) | Counter(theirs.failures_at)).elements()
+    failures_at = nlargest(CONSECUTIVE_FAILURES, [at for at in known if at >= last_success_at])
+    low_success_at, low_success = max(
+        (mine.low_success_at, mine.low_success), (theirs.low_success_at, theirs.low_success)
+    )
+    return FailureRecord(
+        last_success_at,
+        nlargest(
+            CONSECUTIVE_FAILURES, [failed_at for failed_at in failures_at if failed_at >= last_success_at]
+        ),
+        low_success_at,
+        low_success,
+        max(mine.backoff, theirs.backoff),
     )

@@ -43,7 +43,7 @@ class InProcess:
         return "" if recorded.recorded else recorded.message
 
     def withdraw(self, request_id: str) -> None:
-        self._router.withdraw(request_id)
+        self._router.cancel(request_id)
 
     def _beliefs(self, row: Logged, candidates: tuple[Ranked, ...]) -> Mapping[str, Belief]:
         return {

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from routing.core.events import Row, decided, discovered, reported
+from routing.core.events import EventRow, decision_event, discovery_event, outcome_event
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.router import Router
 from routing.store.lock import Lock
@@ -82,7 +82,7 @@ class Journal:
         self._durability = durability
         self._compact = compact
         self._note_health = note_health
-        self._rows: list[Row] = []
+        self._rows: list[EventRow] = []
         self._waiting: list[asyncio.Future[bool]] = []
         self._known = len(router.backends)
         self._number = restored.last_number + 1
@@ -107,13 +107,13 @@ class Journal:
 
     def note_decision(self, decision: Decision) -> None:
         """Notes a decision; it is written with the next outcome, or after the interval."""
-        self._emit(decided(decision))
+        self._emit(decision_event(decision))
 
     async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
         """Notes an outcome, and answers, when it is on disk, what to answer."""
         if not recorded.recorded:
             return recorded
-        kept = self._emit(reported(outcome, now=self._router.advance(now)))
+        kept = self._emit(outcome_event(outcome, now=self._router.advance(now)))
         if kept and self._durability.ack and not self._failing:
             written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._waiting.append(written)
@@ -143,7 +143,7 @@ class Journal:
             log.error("state is lost in part reason=%s", error.message)
         self._lock.release()
 
-    def _emit(self, row: Row) -> bool:
+    def _emit(self, row: EventRow) -> bool:
         """Whether there was room."""
         if len(self._rows) >= MOST_KEPT:
             self._lost += 1
@@ -198,11 +198,11 @@ class Journal:
         if self._journal_bytes >= self._compact_at and self._compaction is None and not self._closing:
             self._compaction = asyncio.create_task(self._compacted(), name="compaction")
 
-    def _take(self) -> tuple[Row, ...]:
+    def _take(self) -> tuple[EventRow, ...]:
         """What has gathered, after the names that became known meanwhile."""
         backends = self._router.backends
         if len(backends) > self._known:
-            self._rows.insert(0, discovered(one.id for one in backends[self._known :]))
+            self._rows.insert(0, discovery_event(one.id for one in backends[self._known :]))
             self._known = len(backends)
         return tuple(self._rows)
 

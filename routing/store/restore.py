@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from routing.core.events import replay
+from routing.core.events import apply_event
 from routing.core.router import Router
 from routing.store.sqlite import DAMAGED, Position, SqliteFile, StoreError
 
@@ -32,7 +32,7 @@ def restore(file: SqliteFile, router: Router, *, latest: float) -> Restored:
                 router.merge(snapshot, now=min(snapshot["at"], latest))
             for entry in file.entries(position.through):
                 for row in entry.rows:
-                    replay(router, row, latest=latest)
+                    apply_event(router, row, latest=latest)
                 last, events, size_bytes = (
                     entry.number,
                     events + len(entry.rows),

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from routing.core.events import Row
+from routing.core.events import EventRow
 from routing.errors import RoutingError
 
 FORMAT = 2
@@ -173,7 +173,7 @@ class SqliteFile:
                 return
             after = entries[-1].number
 
-    def append(self, number: int, rows: Sequence[Row]) -> int:
+    def append(self, number: int, rows: Sequence[EventRow]) -> int:
         """Commits one entry, and answers how large it is.
 
         One of that number that is there already, from a try whose end was not known, is

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import NOON, Clock, router
 
-from routing.core.events import decided, discovered, replay, reported
+from routing.core.events import apply_event, decision_event, discovery_event, outcome_event
 from routing.core.model import Backend, Decision, Location, Operation, Outcome, Query, State
 from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
@@ -34,20 +34,20 @@ class Witness(Clock):
         try:
             decision = self.router.select(query, now=self.now)
         finally:
-            self.tell(discovered(backend.id for backend in self.router.backends[known:]))
-        self.tell(decided(decision))
+            self.tell(discovery_event(backend.id for backend in self.router.backends[known:]))
+        self.tell(decision_event(decision))
         return decision
 
     def report(self, outcome: Outcome) -> None:
         if self.router.record(outcome, now=self.now).recorded:
-            self.tell(reported(outcome, now=self.router.advance(self.now)))
+            self.tell(outcome_event(outcome, now=self.router.advance(self.now)))
 
     def replayed(
         self, *, latest: float = FOREVER, backends: tuple[Backend, ...] = BACKENDS, **options
     ) -> Router:
         fresh = router(backends, seed=99, **options)
         for row in self.rows:
-            replay(fresh, json.loads(row), latest=latest)
+            apply_event(fresh, json.loads(row), latest=latest)
         return fresh
 
 

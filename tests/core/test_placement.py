@@ -16,10 +16,10 @@ from routing.core.placement import (
     MAX_HASHES,
     MAX_HOLDERS,
     MAX_PENDING,
-    PENDING_S,
-    Pending,
+    PENDING_TTL_S,
+    PendingDecision,
     Placement,
-    Queues,
+    SerialQueues,
 )
 
 HERE = Location(1.0, 2.0, "eu")
@@ -37,10 +37,10 @@ def decide(
     placement.note_decision(Query(**fields), backend_id, expected_ms, now=now)
 
 
-def tell(placement: Placement, backend_id: str = "a", **fields: Any) -> Pending | None:
+def tell(placement: Placement, backend_id: str = "a", **fields: Any) -> PendingDecision | None:
     """Tells an outcome, and answers the decision that it was linked to."""
     outcome = Outcome(backend_id, True, **fields)
-    pending = placement.link(outcome)
+    pending = placement.find_pending(outcome)
     placement.note_outcome(outcome, pending)
     return pending
 
@@ -122,7 +122,7 @@ def test_a_repeat_finds_its_decision_again_and_who_has_reported() -> None:
     for backend_id, reported in (("a", ("a",)), ("b", ("a", "b"))):
         found = tell(placement, backend_id, request_id="r")
         assert found is not None
-        assert found.reported == reported
+        assert found.reported_backends == reported
 
 
 def test_a_request_id_used_again_means_the_newer_decision() -> None:
@@ -134,17 +134,17 @@ def test_a_request_id_used_again_means_the_newer_decision() -> None:
     assert tell(placement, "a", content_hash="old") is None
     found = tell(placement, "b", request_id="r")
     assert found is not None
-    assert (found.content_hash, found.reported) == ("new", ("b",))
+    assert (found.content_hash, found.reported_backends) == ("new", ("b",))
 
 
 @pytest.mark.parametrize("fields", [{"content_hash": "h"}, {"request_id": "r"}])
 def test_a_decision_waits_for_its_outcome_for_an_hour(fields: dict[str, str]) -> None:
     placement = Placement()
     decide(placement, **fields)
-    placement.advance(NOON + PENDING_S - 0.001)
-    assert placement.link(Outcome("a", True, **fields)) is not None
-    placement.advance(NOON + PENDING_S)
-    assert placement.link(Outcome("a", True, **fields)) is None
+    placement.advance(NOON + PENDING_TTL_S - 0.001)
+    assert placement.find_pending(Outcome("a", True, **fields)) is not None
+    placement.advance(NOON + PENDING_TTL_S)
+    assert placement.find_pending(Outcome("a", True, **fields)) is None
     assert repr(placement) == "Placement(hashes=0, pending=0)"
 
 
@@ -155,7 +155,7 @@ def test_a_decision_that_was_not_carried_out_is_withdrawn_with_all_that_it_left(
     placement = Placement()
     decide(placement, request_id="r", content_hash="h")
     decide(placement, request_id="other", content_hash="h")
-    placement.withdraw("r")
+    placement.cancel("r")
     assert placement.inflight("a") == 1
     assert tell(placement, request_id="r") is None
     found = tell(placement, content_hash="h")
@@ -168,8 +168,8 @@ def test_what_is_not_waited_for_cannot_be_withdrawn(request_id: str) -> None:
     placement = Placement()
     decide(placement)
     decide(placement, request_id="r")
-    placement.withdraw("r")
-    placement.withdraw(request_id)
+    placement.cancel("r")
+    placement.cancel(request_id)
     assert placement.inflight("a") == 1
 
 
@@ -227,8 +227,8 @@ def test_an_outcome_of_an_unknown_request_takes_nothing_out_of_flight() -> None:
         (10_000.0, 30.0),
         (20_000.0, 60.0),
         (450_000.0, 1350.0),
-        (1e9, PENDING_S),
-        (1e308, PENDING_S),
+        (1e9, PENDING_TTL_S),
+        (1e308, PENDING_TTL_S),
     ],
 )
 def test_what_is_never_reported_fades_after_three_times_its_expected_time(
@@ -252,10 +252,10 @@ def test_sweeping_what_was_forgotten_keeps_the_rest_fading_in_time() -> None:
         decide(placement, content_hash=f"h{number}", expected_ms=1000.0 * seconds / 3.0)
     for number in set(range(1500)) - kept:
         tell(placement, content_hash=f"h{number}")
-    assert len(placement._fading) == 1500
+    assert len(placement._inflight_expiries) == 1500
     for seconds in range(0, 3600, 20):
         placement.advance(NOON + seconds)
-        assert len(placement._fading) <= 200
+        assert len(placement._inflight_expiries) <= 200
         assert placement.inflight("a") == sum(lasting_s[number] > seconds + 1e-6 for number in kept)
 
 
@@ -287,7 +287,7 @@ def test_of_too_many_holders_the_one_not_seen_for_longest_is_forgotten() -> None
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (PENDING_S, MAX_HOLDERS, MAX_HASHES, MAX_PENDING) == (3600.0, 32, 100_000, 100_000)
+    assert (PENDING_TTL_S, MAX_HOLDERS, MAX_HASHES, MAX_PENDING) == (3600.0, 32, 100_000, 100_000)
 
 
 def test_of_too_many_hashes_the_one_touched_longest_ago_is_forgotten() -> None:
@@ -305,8 +305,8 @@ def sizes(placement: Placement) -> list[int]:
     return [
         len(placement._pending),
         len(placement._by_request),
-        len(placement._by_content),
-        len(placement._nameless),
+        len(placement._by_hash_and_backend),
+        len(placement._unidentified),
         len(placement._inflight),
     ]
 
@@ -334,11 +334,11 @@ def test_decisions_past_the_limit_push_out_the_oldest(
     if not reported:
         assert sizes(placement) == expected
     assert len(placement._pending) <= 50
-    assert len(placement._fading) <= 2 * 50 + 1001
+    assert len(placement._inflight_expiries) <= 2 * 50 + 1001
     assert placement.inflight("a") <= 50
-    placement.advance(NOON + 2 * PENDING_S)
+    placement.advance(NOON + 2 * PENDING_TTL_S)
     assert sizes(placement) == [0] * 5
-    assert placement._fading == []
+    assert placement._inflight_expiries == []
 
 
 def test_backends_without_end_report_on_one_request_and_few_are_remembered() -> None:
@@ -347,8 +347,8 @@ def test_backends_without_end_report_on_one_request_and_few_are_remembered() -> 
     for number in range(1000):
         found = tell(placement, f"b{number}", request_id="r")
         assert found is not None
-        assert found.reported[-1] == f"b{number}"
-    assert len(found.reported) == 33
+        assert found.reported_backends[-1] == f"b{number}"
+    assert len(found.reported_backends) == 33
 
 
 def test_hashes_past_the_limit_push_out_the_oldest() -> None:
@@ -438,7 +438,8 @@ def test_what_is_over_when_it_is_restored_stays_over() -> None:
     assert (after.inflight("a"), after.inflight("b")) == (0, 0)
     assert len(after._pending) == 5
     assert (
-        repr(restored(small_world().snapshot(), now=NOON + 2 * PENDING_S)) == "Placement(hashes=2, pending=0)"
+        repr(restored(small_world().snapshot(), now=NOON + 2 * PENDING_TTL_S))
+        == "Placement(hashes=2, pending=0)"
     )
 
 
@@ -521,7 +522,7 @@ class PlacementMachine(RuleBasedStateMachine):
         assert found is not None
         assert (found.decided_at, found.backend_id) == (expected["at"], expected["backend_id"])
         expected["reported"] += (backend_id,)
-        assert found.reported == expected["reported"]
+        assert found.reported_backends == expected["reported"]
         expected["until"] = None
         if not expected["request_id"]:
             self.list.remove(expected)
@@ -542,7 +543,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.placement.advance(self.now)
-        self.list = [one for one in self.list if one["at"] > self.now - PENDING_S]
+        self.list = [one for one in self.list if one["at"] > self.now - PENDING_TTL_S]
         for one in self.list:
             if one["until"] is not None and one["until"] <= self.now:
                 one["until"] = None
@@ -567,7 +568,7 @@ TestPlacementAgainstAList.settings = settings(max_examples=150, stateful_step_co
 
 
 def test_a_queue_lets_any_leave_and_forgets_an_empty_key() -> None:
-    queues = Queues()
+    queues = SerialQueues()
     assert queues.oldest("k") is None
     for serial in (1, 2, 3):
         queues.add("k", serial)

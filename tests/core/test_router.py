@@ -612,7 +612,7 @@ def test_a_decision_that_is_withdrawn_is_no_load_but_stays_counted() -> None:
     clock = Clock(router([Backend("a", max_inflight=4)]))
     for number in range(1, 4):
         clock.select()
-        clock.router.withdraw(f"request-{number}")
+        clock.router.cancel(f"request-{number}")
     assert clock.select().chosen.factor_scores[-1] == 1.0
     assert clock.router.decisions_total == 4
     assert clock.record("a", True, request_id="request-1").message == "recorded"

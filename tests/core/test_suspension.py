@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from makers import NOON, Clock, router
 
 from routing.core.model import Backend, Operation, State
-from routing.core.suspension import Record, Suspensions, Wait
+from routing.core.suspension import Backoff, FailureRecord, Suspensions
 
 RELIABLE = "reliability"
 """The strategy under which a backend that never failed wins."""
@@ -442,8 +442,8 @@ def test_a_late_failure_from_before_the_suspension_does_not_pass_for_the_probe()
     clock.now += 30.0
     assert clock.select().probe
     clock.fail("bad", 3, happened_at=clock.now - 31.0)
-    wait = clock.router.suspension("bad").wait
-    assert (wait.seconds, wait.decisions, wait.probing) == (30.0, 200, True)
+    backoff = clock.router.suspension("bad").backoff
+    assert (backoff.interval_s, backoff.interval_decisions, backoff.probing) == (30.0, 200, True)
 
 
 def test_of_all_failures_after_one_probe_only_one_doubles_the_wait() -> None:
@@ -451,8 +451,8 @@ def test_of_all_failures_after_one_probe_only_one_doubles_the_wait() -> None:
     clock.now += 30.0
     clock.select()
     clock.fail("bad", 10)
-    wait = clock.router.suspension("bad").wait
-    assert (wait.seconds, wait.decisions, wait.probing) == (60.0, 400, False)
+    backoff = clock.router.suspension("bad").backoff
+    assert (backoff.interval_s, backoff.interval_decisions, backoff.probing) == (60.0, 400, False)
 
 
 def test_failures_without_a_probe_do_not_lengthen_the_wait() -> None:
@@ -476,7 +476,7 @@ def test_of_a_run_only_the_last_five_failures_are_kept() -> None:
 
 def test_a_backend_without_outcomes_has_an_empty_record_and_none_is_kept() -> None:
     subject = Suspensions()
-    assert subject.record("a") == Record(0.0, [], 0.0, False, Wait())
+    assert subject.record("a") == FailureRecord(0.0, [], 0.0, False, Backoff())
     assert subject.snapshot() == {}
 
 
@@ -567,7 +567,7 @@ def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, b
             )
     first.merge(second.snapshot())
     assert first.record("a").failures_at == whole.record("a").failures_at
-    assert first.record("a").success_at == whole.record("a").success_at
+    assert first.record("a").last_success_at == whole.record("a").last_success_at
     assert set(first.names) == set(whole.names)
 
 
