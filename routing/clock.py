@@ -1,8 +1,8 @@
-"""The time of day, with a word in the log when it jumps.
+"""Clocks: the system's wall clock, which logs its jumps, and one that requests drive.
 
-Nothing is put right here: the router keeps to the latest time that it has seen, so after
-a jump back its time stands still until the clock has caught up, and a restart takes the
-clock as it then is. But an operator who wonders should find the reason.
+A jump is only logged, never corrected. The router uses the latest time that it has seen, so
+after a jump back its time stands still until the clock catches up; a restart starts from the
+clock as it is then. The log line tells an operator why decay and windows paused.
 """
 
 import logging
@@ -12,38 +12,38 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 JUMP_SECONDS = 60.0
-"""Between two readings, beyond the time that has passed. Less is the daily work of NTP,
-and changes no decision."""
+"""Difference between the wall clock and the monotonic clock, from one reading to the next, that
+is logged. NTP corrects by less every day, and a smaller step changes no decision."""
 
 
 class WatchedClock:
-    """Tells the time in Unix seconds. Remembers how far that is ahead of the monotonic clock."""
+    """The wall clock in Unix seconds. State: its offset from the monotonic clock."""
 
     def __init__(
-        self, tell: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._tell = tell
+        self._wall = wall
         self._monotonic = monotonic
-        self._ahead = tell() - monotonic()
+        self._offset_s = wall() - monotonic()
 
     def __call__(self) -> float:
-        now = self._tell()
-        ahead = now - self._monotonic()
-        jump = ahead - self._ahead
-        if not -JUMP_SECONDS < jump < JUMP_SECONDS:
-            log.warning("clock jumped by_seconds=%+.0f", jump)
-        # Kept up to date, so that what is put right little by little is no jump.
-        self._ahead = ahead
+        now = self._wall()
+        offset_s = now - self._monotonic()
+        jump_s = offset_s - self._offset_s
+        if not -JUMP_SECONDS < jump_s < JUMP_SECONDS:
+            log.warning("clock jumped by_seconds=%+.0f", jump_s)
+        # Updated with every reading, so many small corrections never add up to a jump.
+        self._offset_s = offset_s
         return now
 
     def __repr__(self) -> str:
-        return f"<WatchedClock ahead={self._ahead:.0f}>"
+        return f"<WatchedClock offset_s={self._offset_s:.0f}>"
 
 
 class RequestClock:
-    """Time as the requests tell it, for replaying a trace faster than it happened.
+    """The latest timestamp of any request, for replaying a trace faster than real time.
 
-    Stands at 0 until the first timestamp; never runs backwards.
+    It is 0 until the first timestamp and never goes back.
 
     >>> clock = RequestClock()
     >>> clock.advance(100.0); clock.advance(40.0); clock.advance(None)
@@ -61,6 +61,6 @@ class RequestClock:
         return f"<RequestClock now={self._now}>"
 
     def advance(self, seconds: float | None) -> None:
-        """Moves to this time, if it is given and later."""
+        """Moves to this time, unless it is None or earlier."""
         if seconds is not None:
             self._now = max(self._now, seconds)

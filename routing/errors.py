@@ -1,17 +1,17 @@
-"""What can go wrong, as types with a message that a caller can act on.
+"""The exceptions that callers, operators and peers can cause.
 
-A message names the field, what came and what is valid, in one line. `calls.py`
-maps each type to one gRPC status, `cli.py` to one line and an exit code.
+A message names the field, the value received and the values allowed, in one line.
+`rpc/status.py` maps each type to one gRPC status, `cli/app.py` to one line and an exit code.
 """
 
 from collections.abc import Iterable, Mapping
 
 _SHOWN_VALUE_CHARACTERS = 80
-"""Longer values are cut in messages: a caller sees what was meant, a log line stays a line."""
+"""Longer values are truncated: enough to recognise the value, short enough for a log line."""
 
 
 def shown(value: object) -> str:
-    """The value as one short printable piece of text."""
+    """The value's repr, truncated, for a message."""
     text = repr(value)
     if len(text) <= _SHOWN_VALUE_CHARACTERS:
         return text
@@ -19,16 +19,16 @@ def shown(value: object) -> str:
 
 
 class RoutingError(Exception):
-    """Anything that a caller, an operator or a peer can cause."""
+    """Base of everything that a caller, an operator or a peer can cause."""
 
     @property
     def message(self) -> str:
-        """One line for whoever caused it."""
+        """One line that says what to change."""
         return str(self.args[0]) if self.args else type(self).__name__
 
 
 class InvalidArgument(RoutingError):
-    """A field of a request holds what it must not."""
+    """A field of a request has a value that is not allowed."""
 
     def __init__(self, field: str, value: object, valid: str) -> None:
         super().__init__(f"{field}: {shown(value)} is not valid; expected {valid}")
@@ -36,19 +36,19 @@ class InvalidArgument(RoutingError):
 
 
 class BadMessage(RoutingError):
-    """Bytes that are not the message they should be."""
+    """Bytes that do not decode to the expected message."""
 
 
 class MessageTooLarge(RoutingError):
-    """A message longer than the limit, refused before it is read."""
+    """A message longer than the limit; it is refused before it is buffered."""
 
 
 class LimitReached(RoutingError):
-    """A bounded collection is full; asking again changes nothing until something leaves."""
+    """A bounded collection is full; a retry fails until an entry leaves it."""
 
 
 class TooManyCalls(LimitReached):
-    """A caller calls more often than it may; after `wait_s` seconds, the next call is let in."""
+    """A caller exceeds its rate limit; after `wait_s` seconds its next call is admitted."""
 
     def __init__(self, message: str, wait_s: float) -> None:
         super().__init__(message)
@@ -56,36 +56,36 @@ class TooManyCalls(LimitReached):
 
 
 class Unauthenticated(RoutingError):
-    """The caller does not show who it is, or shows what this server does not know."""
+    """The caller sends no credentials, or credentials that this server does not accept."""
 
 
 class PermissionDenied(RoutingError):
-    """The caller is known, and may not call this."""
+    """The caller is authenticated, but its role does not include this method."""
 
 
 class NoEligibleBackend(RoutingError):
-    """No backend may serve the query; `reasons` says for each candidate why not."""
+    """No backend may serve the query; `reasons` maps each candidate to why not."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
-        said = "; ".join(f"{backend_id}: {why}" for backend_id, why in sorted(reasons.items()))
-        super().__init__(f"no eligible backend ({said or 'no backend is known'})")
+        listing = "; ".join(f"{backend_id}: {why}" for backend_id, why in sorted(reasons.items()))
+        super().__init__(f"no eligible backend ({listing or 'no backend is known'})")
         self.reasons = dict(reasons)
 
 
 class NotServed(RoutingError):
-    """A thing was asked for that this server does not have."""
+    """A request names a service, file or symbol that this server does not have."""
 
 
 class Unsupported(RoutingError):
-    """A way of calling that this server does not understand."""
+    """A compression, content type or method that this server does not support."""
 
 
 class Draining(RoutingError):
-    """The server is about to end and takes no new calls."""
+    """The server is shutting down and accepts no new calls."""
 
 
 class ConfigError(RoutingError):
-    """A setting that cannot be used: where it stands, its key, and what was expected."""
+    """An invalid setting: the file or other source, the key, and what was expected."""
 
     def __init__(self, where: str, key: str, expected: str) -> None:
         super().__init__(f"{where}: {key}: {expected}" if key else f"{where}: {expected}")
@@ -94,7 +94,7 @@ class ConfigError(RoutingError):
 
 
 class BadTrace(RoutingError):
-    """A trace that cannot be read, or a row of it (line 0 is all of the file)."""
+    """An unreadable trace, or one invalid row of it; line 0 means the whole file."""
 
     def __init__(self, where: str, line: int, expected: str) -> None:
         super().__init__(f"{where}: line {line:,}: {expected}" if line else f"{where}: {expected}")
@@ -102,7 +102,7 @@ class BadTrace(RoutingError):
 
 
 class MissingExtra(RoutingError):
-    """A feature whose optional packages are not installed."""
+    """A feature whose optional packages are missing; `extra` installs them."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra {extra!r}: pip install 'routing-server[{extra}]'")
@@ -110,5 +110,5 @@ class MissingExtra(RoutingError):
 
 
 def listed(names: Iterable[str]) -> str:
-    """The valid names, for the end of a message."""
+    """The names with commas between them, for a message."""
     return ", ".join(names)
