@@ -77,7 +77,7 @@ class NotServed(RoutingError):
 
 
 class Unsupported(RoutingError):
-    """A compression, content type or method that this server does not support."""
+    """A call that uses a feature this server does not support, such as compression."""
 
 
 class Draining(RoutingError):

@@ -360,7 +360,7 @@ REFUSALS = [
     (profile(content_affinity="{ '*/png' = 1 }"), "got '*/png'"),
     (
         profile(content_affinity="{ 'image/*' = 1, 'Image/*' = 0 }"),
-        "expected each MIME pattern once, in whatever case, got 'Image/*'",
+        "expected each MIME pattern once, whatever its case, got 'Image/*'",
     ),
     (
         profile(content_affinity="{ 'image/*' = 2 }"),
@@ -602,7 +602,7 @@ TLS = {"use_ssl": True, "ssl_cert": "c", "ssl_key": "k", "ssl_client_ca": "a"}
     ("flags", "words"),
     [
         ({"rate_burst": 5}, "calls are not limited"),
-        ({**TLS, "ssl_client_auth": "optional"}, "certificates keep nobody out"),
+        ({**TLS, "ssl_client_auth": "optional"}, "clients need no certificate"),
     ],
 )
 def test_a_setting_that_does_nothing_is_told(flags: dict[str, object], words: str) -> None:

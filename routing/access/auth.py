@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from routing.config.toml import check_keys, place, read_file, table
-from routing.config.validators import Mismatch, Validator, matching, one_of, seen, text
+from routing.config.validators import Mismatch, Validator, described, matching, one_of, text
 from routing.contract import ROUTING_METHODS, ROUTING_SERVICE, method_path
 from routing.errors import ConfigError, PermissionDenied, Unauthenticated, listed
 from routing.rpc.caller import Caller
@@ -223,7 +223,7 @@ def _rows(
     """Each row's place, and its checked values."""
     rows = tables.get(name, [])
     if not isinstance(rows, list):
-        raise ConfigError(where, name, f"expected [[{name}]] tables, got {seen(rows)}")
+        raise ConfigError(where, name, f"expected [[{name}]] tables, got {described(rows)}")
     for index, row in enumerate(rows):
         key = f"{name}[{index}]"
         given = table(row, where, key)

@@ -1,4 +1,4 @@
-"""What a client of HTTP/2 may cost: the limits, each a setting."""
+"""Limits on what HTTP/2 clients may cost the server; each is a setting."""
 
 from dataclasses import dataclass
 
@@ -7,131 +7,137 @@ from routing.config.validators import number, setting, whole
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http2Limits:
-    """[http2]: what is allowed, each with what goes wrong if it is smaller, or larger."""
+    """[http2]: each limit, with what goes wrong if it is smaller or larger."""
 
-    max_connections: int = setting(4_096, whole(1, 1_000_000), "connections at a time")
+    max_connections: int = setting(4_096, whole(1, 1_000_000), "most open connections")
     """Fewer would refuse a fleet of watchers; each costs about 40 KB idle, so more could
     take the memory that calls need."""
 
-    max_streams: int = setting(256, whole(1, 100_000), "calls at once on one connection, as advertised")
-    """Calls at once on one connection, as advertised. Fewer make a busy client queue;
-    each holds a task, and all of them may ask at the same moment."""
+    max_streams: int = setting(
+        256, whole(1, 100_000), "most concurrent calls on one connection, as advertised"
+    )
+    """SETTINGS_MAX_CONCURRENT_STREAMS. Fewer make a busy client queue; each open stream holds a
+    task, and all of them may send requests at the same moment."""
 
     max_watches_in_all: int = setting(
         4_096,
         whole(1, 1_000_000),
-        "streams of metrics, health and reflection that are open on all connections",
+        "most open streams of metrics, health and reflection on all connections",
     )
-    """Server streams of all connections. With one update a second, so many keep half a core
+    """Server streams on all connections. With one update a second, this many keep half a core
     busy; fewer would refuse a fleet of dashboards."""
 
     max_watches: int = setting(
-        128, whole(1, 100_000), "the same of one connection; the rest of its calls stay free for others"
+        128, whole(1, 100_000), "most of those on one connection, so that streams remain for other calls"
     )
-    """How many of those may be server streams, which stay: the rest of the connection's
-    streams is left to calls that end."""
+    """Server streams on one connection. They stay open, so the rest of `max_streams` is reserved
+    for calls that end."""
 
     max_header_list_bytes: int = setting(
-        16_384, whole(1_024, 1 << 20), "header fields of one call, as HPACK counts them"
+        16_384, whole(1_024, 1 << 20), "most bytes of header fields in one call, as HPACK counts them"
     )
-    """Header fields as HPACK counts them. gRPC's own default is 8 KiB, a few tokens and
-    trace headers fit; more is only ever decoded to be refused."""
+    """SETTINGS_MAX_HEADER_LIST_SIZE. gRPC's own default is 8 KiB; a few tokens and trace headers
+    fit. Anything larger is decoded only to be refused."""
 
-    max_continuations: int = setting(8, whole(0, 1_000), "CONTINUATION frames of one header block")
-    """CONTINUATION frames to one header block. Our list limit fits in one frame, proxies
-    split somewhat smaller; endless ones are an attack (CVE-2024-27316 and its family)."""
+    max_continuations: int = setting(8, whole(0, 1_000), "most CONTINUATION frames in one header block")
+    """A header list of the allowed size fits in one frame, and proxies split it into somewhat
+    smaller ones; endless ones are an attack (CVE-2024-27316 and its family)."""
 
-    max_settings: int = setting(32, whole(1, 2_730), "settings in one SETTINGS frame")
-    """Settings in one frame. HTTP/2 knows a dozen; a frame has room for 2,730, each of which
-    costs 2 µs (CVE-2020-11080)."""
+    max_settings: int = setting(32, whole(1, 2_730), "most settings in one SETTINGS frame")
+    """HTTP/2 defines a dozen; a frame has room for 2,730, each of which costs 2 µs
+    (CVE-2020-11080)."""
 
-    burst: int = setting(1_000, whole(1, 1_000_000), "frames that are no call, and calls refused, in one go")
-    """Frames that are no call (PING, SETTINGS, PRIORITY, RST_STREAM, WINDOW_UPDATE, tiny
-    DATA, unknown) and calls refused, in one go. One costs up to 0.15 ms, so that the
-    burst is less than 0.2 s of everybody's time; a client that gives up on all its calls
-    at once needs 256, one that also opens all windows as many more."""
+    burst: int = setting(
+        1_000, whole(1, 1_000_000), "token bucket for control frames and refused calls: its size"
+    )
+    """Size of a connection's token bucket for control frames (PING, SETTINGS, PRIORITY, RST_STREAM,
+    WINDOW_UPDATE, tiny DATA, unknown types) and refused calls. One costs up to 0.15 ms, so a
+    burst blocks the event loop for less than 0.2 s; a client that cancels all its calls at once
+    needs 256, one that also opens all windows as many more."""
 
-    turn: int = setting(64, whole(1, 1_000_000), "how much of the burst in one turn of the event loop")
-    """How much of the burst in one turn of the event loop: about 15 ms of everybody's time.
-    What is left of a read waits for `pause_seconds`, so that abuse on many connections does
-    not add up to a wait that others feel; only those who pay for frames ever wait."""
+    turn: int = setting(64, whole(1, 1_000_000), "most tokens that one turn of the event loop may spend")
+    """Tokens that one turn of the event loop may spend: about 15 ms of the loop's time. The rest of
+    a read waits for `pause_seconds`, so abuse on many connections does not add up to a delay
+    that others notice; only connections that spend tokens ever wait."""
 
-    pause_seconds: float = setting(0.02, number(0, 60), "how long what is left of such a turn waits")
-    """For that. A client that gives up on 256 calls at once waits 80 ms in all."""
+    pause_seconds: float = setting(0.02, number(0, 60), "how long the rest of such a read waits")
+    """A client that cancels 256 calls at once waits 80 ms in all."""
 
     turn_seconds: float = setting(
-        0.01, number(0.0001, 60), "for how long one connection may keep the event loop busy in a turn"
+        0.01, number(0.0001, 60), "how long one connection may keep the event loop busy in one turn"
     )
-    """For how long one connection may keep the loop busy in a turn. What is left of a read then
-    waits in a line with those of other such connections, of whom one goes on in each turn.
-    Less, and a client with many calls at once pays for standing in line; more adds to
-    everybody's wait."""
+    """The rest of a read then waits in a queue with those of other busy connections, one of which
+    continues in each turn. Less makes a client with many concurrent calls queue more often;
+    more adds to the latency of all other connections."""
 
     refill_per_s: float = setting(
-        100.0, number(0.001, 1_000_000), "how fast the burst comes back, in frames a second"
+        100.0, number(0.001, 1_000_000), "token bucket for control frames and refused calls: tokens a second"
     )
-    """How fast the burst comes back, besides one for each frame of an answer. Keepalive
-    takes less than 1 a second; at 100, abuse takes 1.5 % of a core for as long as it likes."""
+    """Refill rate of the bucket; each frame of a response returns one more token. Keepalive takes
+    less than 1 a second; at 100, continuous abuse takes 1.5 % of a core."""
 
-    small_data_bytes: int = setting(256, whole(0, 16_384), "DATA frames below this are part of the burst")
-    """DATA frames below this that do not end a request are paid for: a frame costs the
-    same 50 µs with one byte as with 16 KiB, so tiny ones block the loop for longer than
-    they take to send. Real requests are larger, or end with the frame."""
+    small_data_bytes: int = setting(256, whole(0, 16_384), "DATA frames below this size cost a token")
+    """DATA frames below this size that do not end a request cost a token: a frame takes the same
+    50 µs with one byte as with 16 KiB, so tiny ones block the loop for longer than they take to
+    send. Real requests are larger, or end with the frame."""
 
     max_held_bytes: int = setting(
-        8 << 20, whole(0, 1 << 40), "bytes of unfinished requests on one connection"
+        8 << 20, whole(0, 1 << 40), "most bytes of unfinished requests on one connection"
     )
-    """Request bytes of one connection that wait for the rest of their message: two of the
-    largest requests at once. More streams with parts of large messages are not a client
-    that wants answers. What fits in a frame is not refused, so 16 MiB is the most."""
+    """Two of the largest requests at once. A client that sends parts of more large messages is not
+    waiting for responses. A message that fits in one frame is not refused, so 16 MiB is the most
+    that one connection can hold."""
 
-    max_held_in_all_bytes: int = setting(8 << 20, whole(0, 1 << 40), "the same of all connections")
-    """The same of all connections. Past it, whoever holds the oldest part of a request loses
-    that request: a client that sends on is through long before it is the oldest."""
+    max_held_in_all_bytes: int = setting(8 << 20, whole(0, 1 << 40), "the same on all connections")
+    """Past it, the request with the oldest unfinished part is refused: a client that keeps sending
+    completes its request long before it is the oldest."""
 
     max_unsent_bytes: int = setting(
-        16 << 20, whole(0, 1 << 40), "bytes of answers on one connection that its client does not take"
+        16 << 20, whole(0, 1 << 40), "most bytes of responses on one connection that its client has not read"
     )
-    """Answers of one connection that wait for the client to read."""
+    """Response bytes that wait for the client's flow-control window or its socket."""
 
-    max_unsent_in_all_bytes: int = setting(16 << 20, whole(0, 1 << 40), "the same of all connections")
-    """The same of all connections. Past it, the answer is given up that has waited longest
-    for its client to take another piece."""
+    max_unsent_in_all_bytes: int = setting(16 << 20, whole(0, 1 << 40), "the same on all connections")
+    """Past it, the response whose client has read nothing for the longest time is dropped."""
 
     greeting_seconds: float = setting(
-        20.0, number(0.1, 3_600), "for the TLS handshake, and from there to the client's SETTINGS"
+        20.0, number(0.1, 3_600), "timeout of the TLS handshake, and from there to the client's SETTINGS"
     )
-    """From the connection to the client's SETTINGS, and for TLS before that. Slow links
-    need one or two round trips; a client that says nothing holds a connection."""
+    """Slow links need one or two round trips; a silent client holds a connection for this long."""
 
-    frame_seconds: float = setting(20.0, number(0.1, 3_600), "for a frame or a header block, once begun")
-    """For a frame or a header block once begun: nothing else gets through until it ends."""
+    frame_seconds: float = setting(
+        20.0, number(0.1, 3_600), "timeout of a frame or a header block, once begun"
+    )
+    """No other frame can be read on the connection until it ends."""
 
     request_seconds: float = setting(
-        60.0, number(0.1, 86_400), "from the headers of a call with one request to its end"
+        60.0, number(0.1, 86_400), "timeout of one request, from its headers to its end"
     )
-    """From the headers of a call with one request to its end: 4 MiB at 0.6 Mbit/s."""
+    """4 MiB at 0.6 Mbit/s."""
 
-    stall_seconds: float = setting(60.0, number(0.1, 86_400), "for a client to go on reading an answer")
-    """How long an answer may wait for a client that does not read."""
+    stall_seconds: float = setting(60.0, number(0.1, 86_400), "how long a client may leave a response unread")
+    """Shorter drops responses to clients on slow links; longer keeps the bytes of dead clients."""
 
-    idle_seconds: float = setting(900.0, number(1, 1e9), "without a call, after which a connection is ended")
-    """Without a call. A client reconnects for its next call without noticing; longer, and
-    clients that were switched off fill `max_connections`."""
+    idle_seconds: float = setting(900.0, number(1, 1e9), "how long a connection may stay open without a call")
+    """A client reconnects for its next call without an error; longer, and clients that were
+    switched off fill `max_connections`."""
 
     keepalive_seconds: float = setting(
-        120.0, number(1, 1e9), "of silence with open calls, after which a client is asked for a sign of life"
+        120.0,
+        number(1, 1e9),
+        "how long a connection with open calls may be silent before the server sends a PING",
     )
-    """Silence on a connection with open calls, after which we ask for a sign of life.
-    Shorter keeps mobile radios awake; longer keeps the streams of dead clients."""
+    """Shorter keeps mobile radios awake; longer keeps the streams of dead clients."""
 
-    keepalive_timeout_seconds: float = setting(20.0, number(0.1, 3_600), "for that sign of life")
-    """For that sign of life."""
+    keepalive_timeout_seconds: float = setting(
+        20.0, number(0.1, 3_600), "how long the client may take to answer that PING"
+    )
+    """A round trip on the slowest link, with room to spare."""
 
-    linger_seconds: float = setting(1.0, number(0, 60), "how long a connection that was ended stays readable")
-    """How long a connection that we have ended stays readable. Closing at once would make
-    the kernel answer what is still on its way with a reset, which can overtake our GOAWAY."""
+    linger_seconds: float = setting(1.0, number(0, 60), "how long a connection stays readable after GOAWAY")
+    """Closing at once would make the kernel answer bytes that are still in flight with a reset,
+    which can overtake our GOAWAY."""
 
     fast_path: bool = True
-    """Whether header blocks are remembered, writes are joined and calls answered past h2.
-    Off, everything goes the long way: slower, and the same to every client."""
+    """Whether header blocks are cached, writes are coalesced and short calls answered without h2.
+    Without it every call goes through h2: slower, with the same responses."""

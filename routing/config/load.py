@@ -1,6 +1,6 @@
-"""Where settings come from: flag beats environment beats file beats default.
+"""Loads the settings: a flag overrides an environment variable, that a file, that a default.
 
-Everything that was given is checked, also what something stronger overrides.
+Every given value is validated, also one that another source overrides.
 """
 
 import difflib
@@ -22,11 +22,11 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 DEFAULT_PROFILES = "config/backends.toml"
 
 WEIGHT = number(0, 1_000_000)
-"""Weights are relative; a million to one silences every other factor already."""
+"""Weights are relative: at a million to one, the other factors no longer matter."""
 
-NEARLY_THE_SAME = 0.7
-"""How alike two names must be for a slip of the pen: PROT and PORT are (0.75), HOST and
-PORT (0.5) are not. Lower would warn about variables that belong to other software."""
+TYPO_SIMILARITY = 0.7
+"""From which ratio of difflib on a name counts as a typo of another: PROT of PORT (0.75), but
+not HOST of PORT (0.5). Lower would warn about variables that belong to other software."""
 
 _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -35,9 +35,9 @@ _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "http2": tuple(option.key for option in OPTIONS if option.section == "http2"),
     }
 )
-"""What each table of a config file may hold."""
+"""The valid keys of each table of a config file."""
 
-_NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_REQUIRES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "use_ssl": ("ssl_cert", "ssl_key"),
         "ssl_cert": ("ssl_key",),
@@ -46,14 +46,14 @@ _NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ssl_client_auth": ("ssl_client_ca",),
     }
 )
-"""Which settings are of no use without others."""
+"""{setting: the settings that it has no effect without}."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value that somebody gave, and where, for messages."""
+    """A validated value, with its source and key for messages."""
 
     value: Any
     where: str
@@ -66,11 +66,11 @@ def load(
     environment: Mapping[str, str] = _NOTHING,
     flags: Mapping[str, object] = _NOTHING,
 ) -> Settings:
-    """The settings in force; ConfigError names the place, the key and what was expected.
+    """The settings in force; ConfigError names the source, the key and what was expected.
 
-    `path` None leaves the choice of a file to ROUTING_CONFIG. `flags` holds values by
-    the option's key, as text or as TOML would give them; None means not given, as does
-    an environment variable that is empty.
+    If `path` is None, ROUTING_CONFIG names the file, if any. `flags` maps an option's key to
+    its value, as text or as TOML would give it. A flag that is None and an environment variable
+    that is empty count as not given.
 
     >>> load(environment={"ROUTING_PORT": "50052"}, flags={"host": "127.0.0.1"}).server.port
     50052
@@ -79,12 +79,12 @@ def load(
     tables, where = ({}, "") if path is None else (read_file(path), place(path))
     check_keys(tables, (*_KNOWN, "backends"), where)
     given = {**_from_file(tables, where), **_from_environment(environment), **_from_flags(flags)}
-    _check_tls(given)
+    _check_requirements(given)
     server = ServerSettings(**_values(given, "server"))
     routing = RoutingSettings(**_values(given, "routing"), weights=_read_weights(tables, where))
     backends = _read_backends(tables, where, routing.max_backends, given.get("max_backends"))
     http2 = Http2Limits(**_values(given, "http2"))
-    return Settings(server, routing, backends, (*_unused(server), *_misspelt(environment)), http2)
+    return Settings(server, routing, backends, (*_ineffective(server), *_misspelled(environment)), http2)
 
 
 def _values(given: Mapping[str, _Given], section: str) -> dict[str, Any]:
@@ -130,37 +130,37 @@ def _read(read: Callable[[Any], Any], value: object, where: str, key: str) -> _G
         raise ConfigError(where, key, str(mismatch)) from None
 
 
-def _check_tls(given: Mapping[str, _Given]) -> None:
-    """A certificate is of no use without its key, nor TLS without both, nor what asks clients
-    for certificates without TLS: who gave it must not find the server open."""
-    for key, needs in _NEEDS.items():
+def _check_requirements(given: Mapping[str, _Given]) -> None:
+    """ConfigError where a TLS setting lacks one that it requires. Ignoring it would leave a server
+    open whose operator believes that it is not."""
+    for key, required in _REQUIRES.items():
         if key in given and given[key].value:
             for option in OPTIONS:
-                if option.key in needs and not (option.key in given and given[option.key].value):
+                if option.key in required and not (option.key in given and given[option.key].value):
                     how = f"{option.flag}, {option.toml} or {option.variable}"
                     raise ConfigError(
                         given[key].where, given[key].key, f"expected {option.key} as well ({how})"
                     )
 
 
-def _unused(server: ServerSettings) -> Iterator[str]:
+def _ineffective(server: ServerSettings) -> Iterator[str]:
     if server.ssl_cert is not None and not server.use_ssl:
         yield "ssl_cert and ssl_key are given, but use_ssl is false: calls are not encrypted"
     if server.rate_burst is not None and server.rate_limit is None:
         yield "rate_burst is given, but rate_limit is not: calls are not limited"
     if server.ssl_client_auth == "optional" and server.auth_file is None:
-        yield "ssl_client_auth is optional, but there is no auth_file: certificates keep nobody out"
+        yield "ssl_client_auth is optional, but there is no auth_file: clients need no certificate"
 
 
-def _misspelt(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """A word on ROUTING_* variables that are nearly a setting's. No error: other
-    software may own the name, and must not keep the server from starting."""
+def _misspelled(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings about ROUTING_* variables that look like a typo of a setting's. They are no errors:
+    the variable may belong to other software."""
     known = {option.variable: option.key.upper() for option in OPTIONS} | {CONFIG_VARIABLE: "CONFIG"}
     warnings = []
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             tail = name.removeprefix(ENVIRONMENT_PREFIX)
-            for close in difflib.get_close_matches(tail, known.values(), n=1, cutoff=NEARLY_THE_SAME):
+            for close in difflib.get_close_matches(tail, known.values(), n=1, cutoff=TYPO_SIMILARITY):
                 meant = ENVIRONMENT_PREFIX + close
                 warnings.append(f"{place(name)} is not a setting and is ignored; did you mean {meant}?")
     return tuple(warnings)
@@ -179,7 +179,7 @@ def _read_weights(tables: Mapping[str, Any], where: str) -> Mapping[str, float]:
 def _read_backends(
     tables: Mapping[str, Any], where: str, limit: int, limited_by: _Given | None
 ) -> tuple[Backend, ...]:
-    """The file's profiles, or the shipped ones where it has none."""
+    """The file's profiles, or the default ones if it has none."""
     backends = read_profiles(tables.get("backends", []), where)
     if not backends:
         backends = read_profiles(read_shipped(DEFAULT_PROFILES)["backends"], DEFAULT_PROFILES)

@@ -1,4 +1,4 @@
-"""The profiles of backends, as `[[backends]]` writes them."""
+"""Reads backend profiles from the `[[backends]]` tables of a config file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from routing.config.validators import (
     Mismatch,
     Validator,
     affinities,
+    described,
     names,
     number,
-    seen,
     switch,
     text,
     whole,
@@ -21,14 +21,14 @@ from routing.config.validators import (
 from routing.core.model import Backend
 from routing.errors import ConfigError, shown
 
-MOST = 1_000_000_000
-"""Above every price, latency (11 days), speed and count that makes sense. Bounded so
-that no arithmetic on a profile overflows."""
+LARGEST_NUMBER = 1_000_000_000
+"""More than any plausible price, latency (11 days), speed or count, so that no arithmetic on a
+profile overflows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileKey:
-    """A row of PROFILE: what one key of a profile may hold, and what it means."""
+    """A row of PROFILE: the validator and the help of one key."""
 
     validator: Validator
     help: str
@@ -39,31 +39,37 @@ PROFILE: Mapping[str, ProfileKey] = MappingProxyType(
         "id": ProfileKey(text(1, 256), "the backend's name; required, unique"),
         "enabled": ProfileKey(switch(), "whether it may be chosen"),
         "region": ProfileKey(text(0, 256), "compared with the client's region where coordinates are missing"),
-        "latitude": ProfileKey(number(-90, 90), "degrees north; with `longitude` or not at all"),
-        "longitude": ProfileKey(number(-180, 180), "degrees east; with `latitude` or not at all"),
-        "storage_usd_per_gb_month": ProfileKey(number(0, MOST), "price of keeping 10⁹ bytes for a month"),
-        "egress_usd_per_gb": ProfileKey(number(0, MOST), "price of reading 10⁹ bytes once"),
-        "request_usd_per_1000": ProfileKey(number(0, MOST), "price of 1,000 requests"),
-        "latency_ms": ProfileKey(number(0, MOST), "time to first byte, without the client's distance"),
-        "throughput_mbps": ProfileKey(number(0.001, MOST), "megabits per second"),
+        "latitude": ProfileKey(number(-90, 90), "degrees north; needs `longitude`"),
+        "longitude": ProfileKey(number(-180, 180), "degrees east; needs `latitude`"),
+        "storage_usd_per_gb_month": ProfileKey(
+            number(0, LARGEST_NUMBER), "price of keeping 10⁹ bytes for a month"
+        ),
+        "egress_usd_per_gb": ProfileKey(number(0, LARGEST_NUMBER), "price of reading 10⁹ bytes once"),
+        "request_usd_per_1000": ProfileKey(number(0, LARGEST_NUMBER), "price of 1,000 requests"),
+        "latency_ms": ProfileKey(
+            number(0, LARGEST_NUMBER), "time to first byte, without the delay of the client's distance"
+        ),
+        "throughput_mbps": ProfileKey(number(0.001, LARGEST_NUMBER), "megabits per second"),
         "success_rate": ProfileKey(number(0, 1), "share of operations that succeed"),
         "max_object_bytes": ProfileKey(
-            whole(1, LARGEST_INT64), "largest object it takes; no limit if left out"
+            whole(1, LARGEST_INT64), "largest object that it accepts; no limit if left out"
         ),
-        "max_inflight": ProfileKey(whole(1, MOST), "decisions at a time that fill it; no limit if left out"),
-        "tags": ProfileKey(names(64, 256), "what a request's `require_tags` asks for"),
+        "max_inflight": ProfileKey(
+            whole(1, LARGEST_NUMBER), "operations in flight at which it is full; no limit if left out"
+        ),
+        "tags": ProfileKey(names(64, 256), "names that a request's `require_tags` can ask for"),
         "content_affinity": ProfileKey(
             affinities(256), "how well it suits MIME types: exact before `type/*` before `*/*`"
         ),
     }
 )
-"""What a profile may say. What it leaves out keeps Backend's own default."""
+"""The keys of a profile. One that is left out keeps the default of Backend."""
 
 
 def read_profiles(rows: object, where: str) -> tuple[Backend, ...]:
-    """The backends of a config file's `[[backends]]`, in its order."""
+    """The backends of a file's `[[backends]]`, in the order of the file."""
     if not isinstance(rows, list):
-        raise ConfigError(where, "backends", f"expected [[backends]] tables, got {seen(rows)}")
+        raise ConfigError(where, "backends", f"expected [[backends]] tables, got {described(rows)}")
     backends = tuple(_read_profile(row, where, f"backends[{index}]") for index, row in enumerate(rows))
     _check_unique(backends, where)
     return backends
@@ -71,7 +77,7 @@ def read_profiles(rows: object, where: str) -> tuple[Backend, ...]:
 
 def _read_profile(row: object, where: str, key: str) -> Backend:
     given = table(row, where, key)
-    # An id that is itself wrong is not repeated beside every other mistake.
+    # Messages name the backend by its id as well, unless the id is not text.
     name = f" ({shown(given['id'])})" if isinstance(given.get("id"), str) else ""
     check_keys(given, PROFILE, where, key, name)
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A TOML file as checked tables: what is not a table, or not known, has a name and a place."""
+"""Reads TOML files, and checks their tables and keys; errors name the file and the key."""
 
 import difflib
 import re
@@ -8,21 +8,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from routing.config.validators import seen
+from routing.config.validators import described
 from routing.errors import ConfigError, listed, shown
 
 MAX_FILE_BYTES = 16 << 20
-"""Room for the most backends allowed at 256 bytes each; a device or a stray data file is refused
+"""Room for the most backends allowed at 256 bytes each. A device or a stray data file is refused
 before it fills the memory."""
 
-_LONGEST_COMPARED = 64
-"""No key is longer; comparing takes time that grows with the product of the lengths."""
+_COMPARED_CHARACTERS = 64
+"""No key is longer. Comparing takes time that grows with the product of the lengths."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """The tables of the TOML file at `path`; ConfigError says what is wrong with it."""
+    """The tables of the TOML file at `path`; ConfigError if it cannot be read or parsed."""
     where = place(path)
     try:
         with Path(path).open("rb") as file:
@@ -34,37 +34,37 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def read_shipped(name: str) -> dict[str, Any]:
-    """The tables of a TOML file of this package."""
+    """The tables of a TOML file inside this package."""
     return _parse(files("routing").joinpath(name).read_bytes(), name)
 
 
 def place(path: str) -> str:
-    """The path as one line of text."""
+    """The path for a message, on one line whatever characters it has."""
     return path if path.isprintable() and path else repr(path)
 
 
 def table(value: object, where: str, key: str) -> Mapping[str, Any]:
-    """The value, if it is a table."""
+    """The value as a table; ConfigError if it is none."""
     if not isinstance(value, dict):
-        raise ConfigError(where, key, f"expected a table, got {seen(value)}")
+        raise ConfigError(where, key, f"expected a table, got {described(value)}")
     return value
 
 
 def check_keys(
     given: Mapping[str, Any], known: Iterable[str], where: str, prefix: str = "", suffix: str = ""
 ) -> None:
-    """ConfigError for the first key that is not known, with the one that was probably meant."""
+    """ConfigError for the first unknown key, with the most similar valid one."""
     valid = tuple(known)
     for key in given:
         if key not in valid:
             spelled = key if _BARE_KEY.fullmatch(key) else shown(key)
             dotted = f"{prefix}.{spelled}" if prefix else spelled
-            raise ConfigError(where, dotted + suffix, f"unknown key; {meant(key, valid)}")
+            raise ConfigError(where, dotted + suffix, f"unknown key; {suggestion(key, valid)}")
 
 
-def meant(name: str, valid: tuple[str, ...]) -> str:
-    """What somebody who wrote `name` may have meant, for the end of a message."""
-    close = difflib.get_close_matches(name[:_LONGEST_COMPARED], valid, n=1)
+def suggestion(name: str, valid: tuple[str, ...]) -> str:
+    """The most similar valid name, or all valid names, for the end of a message."""
+    close = difflib.get_close_matches(name[:_COMPARED_CHARACTERS], valid, n=1)
     return f"did you mean {close[0]}?" if close else f"expected one of {listed(valid)}"
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self, cast
 
 from routing.config.toml import place
-from routing.config.validators import seen
+from routing.config.validators import described
 from routing.errors import BadTrace, listed, shown
 from routing.replay.columns import REQUIRED
 
@@ -159,7 +159,7 @@ class Source:
             if isinstance(row, dict):
                 yield line, row
             else:
-                yield BadTrace(self.name, line, f"expected a JSON object, got {seen(row)}")
+                yield BadTrace(self.name, line, f"expected a JSON object, got {described(row)}")
 
     def _fail(self, error: Exception) -> NoReturn:
         reason = getattr(error, "strerror", None) or str(error)

@@ -13,8 +13,8 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
-from routing.config.toml import check_keys, meant, place, read_file, read_shipped, table
-from routing.config.validators import Mismatch, Validator, number, one_of, seen, switch, text, whole
+from routing.config.toml import check_keys, place, read_file, read_shipped, suggestion, table
+from routing.config.validators import Mismatch, Validator, described, number, one_of, switch, text, whole
 from routing.config.validators import names as names_of
 from routing.errors import ConfigError, listed
 from routing.simulation.datasets import regions, services
@@ -153,7 +153,7 @@ def load(named: str) -> Scenario:
     if named.endswith(".toml"):
         return read(PurePath(named).stem, read_file(named), place(named))
     raise ConfigError(
-        place(named), "", f"no such scenario; {meant(named, names())}, or a file that ends in .toml"
+        place(named), "", f"no such scenario; {suggestion(named, names())}, or a file that ends in .toml"
     )
 
 
@@ -164,7 +164,7 @@ def read(name: str, tables: Mapping[str, Any], where: str) -> Scenario:
     title, about = (_value(sentence, tables.get(key), where, key) for key in ("title", "about"))
     events = tables.get("events", [])
     if not isinstance(events, list):
-        raise ConfigError(where, "events", f"expected [[events]] tables, got {seen(events)}")
+        raise ConfigError(where, "events", f"expected [[events]] tables, got {described(events)}")
     world = _rules(WorldRules, tables.get("world", {}), where, "world")
     _check_services(world, where)
     return Scenario(
