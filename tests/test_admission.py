@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from grpclib import protocol
 
 from routing.access.admission import Admission, address
 from routing.access.auth import Rules, new_token, read_rules
@@ -28,7 +29,7 @@ class Connection(asyncio.BaseTransport):
 
 def caller(token: str = "", **connection: str) -> Caller:
     headers = [("authorization", f"Bearer {token}")] if token else []
-    return Caller(headers, Peer(Connection(**connection)))
+    return Caller(headers, Peer(protocol.Peer(Connection(**connection))))
 
 
 class Clock:
@@ -74,7 +75,7 @@ def test_with_rules_only_who_is_known_and_has_the_role_gets_in(tmp_path: Path, c
 def test_what_was_found_out_about_a_caller_is_remembered(tmp_path: Path, clock: Clock) -> None:
     admit = Admission(rules_for(tmp_path, "client")[0], None, clock=clock)
     connection = Connection(common_name="stranger")
-    stranger = Caller([], Peer(connection))
+    stranger = Caller([], Peer(protocol.Peer(connection)))
     for _ in range(3):
         with pytest.raises(Unauthenticated, match="common_name:stranger"):
             admit(SELECT, stranger, False)
@@ -156,7 +157,7 @@ def test_without_rules_a_certificate_has_an_account_of_its_own(clock: Clock) -> 
     ],
 )
 def test_an_address_is_one_caller_and_a_network_of_ipv6_too(one: str, other: str, same: bool) -> None:
-    accounts = [address(Peer(Connection(host=host))) for host in (one, other)]
+    accounts = [address(Peer(protocol.Peer(Connection(host=host)))) for host in (one, other)]
     assert (accounts[0] == accounts[1]) is same
 
 

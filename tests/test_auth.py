@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpclib import protocol
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ class Connection(asyncio.BaseTransport):
 
 def caller(authorization: str | None = None, **names: str) -> Caller:
     headers = [] if authorization is None else [("authorization", authorization)]
-    return Caller(headers, Peer(Connection(**names)))
+    return Caller(headers, Peer(protocol.Peer(Connection(**names))))
 
 
 def rules(folder: Path, *rows: str) -> Rules:

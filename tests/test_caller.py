@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from grpclib import protocol
 
 from routing.rpc.caller import Caller, Peer
 
@@ -11,6 +12,10 @@ from routing.rpc.caller import Caller, Peer
 class Connection(asyncio.BaseTransport):
     def __init__(self, **told: Any) -> None:
         super().__init__(told)
+
+
+def peer(**told: Any) -> Peer:
+    return Peer(protocol.Peer(Connection(**told)))
 
 
 class Shaken:
@@ -33,16 +38,15 @@ class Shaken:
     ],
 )
 def test_a_peer_is_shown_with_its_port_and_known_without(told: object, shown: str, host: str) -> None:
-    peer = Peer(Connection(peername=told))
-    assert (str(peer), peer.host) == (shown, host)
+    assert (str(peer(peername=told)), peer(peername=told).host) == (shown, host)
 
 
 def test_the_certificate_is_the_one_that_tls_has_verified() -> None:
     verified = {"subject": ((("commonName", "uploader"),),)}
-    assert Peer(Connection(ssl_object=Shaken(verified))).certificate == verified
-    assert Peer(Connection(ssl_object=Shaken(None))).certificate is None
-    assert Peer(Connection(ssl_object=Shaken({}))).certificate is None  # one that was not verified
-    assert Peer(Connection()).certificate is None
+    assert peer(ssl_object=Shaken(verified)).certificate == verified
+    assert peer(ssl_object=Shaken(None)).certificate is None
+    assert peer(ssl_object=Shaken({})).certificate is None  # one that was not verified
+    assert peer().certificate is None
 
 
 @pytest.mark.parametrize(
@@ -58,10 +62,10 @@ def test_the_certificate_is_the_one_that_tls_has_verified() -> None:
 def test_a_caller_says_one_thing_or_something_that_matches_nothing(
     headers: list[tuple[str, str]], authorization: str | None
 ) -> None:
-    assert Caller(headers, Peer(Connection())).authorization == authorization
+    assert Caller(headers, peer()).authorization == authorization
 
 
 def test_a_caller_is_shown_without_its_secret() -> None:
-    caller = Caller([("authorization", "Bearer secret")], Peer(Connection(peername=("192.0.2.1", 1))))
+    caller = Caller([("authorization", "Bearer secret")], peer(peername=("192.0.2.1", 1)))
     assert repr(caller) == "<Caller at 192.0.2.1:1>"
     assert repr(caller.peer) == "<Peer 192.0.2.1:1>"

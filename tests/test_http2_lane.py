@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpclib import protocol
 from grpclib.const import Status
 from h2.errors import ErrorCodes
 from hpack import Decoder, Encoder
@@ -507,7 +508,7 @@ async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCapture
     calls = Calls(Raw())
     path = "/test.Test/Many"
     reply = calls.wrap(Service(), on_fast_path=("Many",)).fast_path_handlers[path](
-        b"no number", caller.Caller((), caller.Peer(Wire()))
+        b"no number", caller.Caller((), caller.Peer(protocol.Peer(Wire())))
     )
     assert isinstance(reply, Reply)
     assert (reply.status, reply.message, reply.data) == (Status.INTERNAL, "internal error", b"")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from grpclib import protocol
 from grpclib.config import Configuration
-from grpclib.events import _DispatchServerEvents
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.stream import StreamClosedBy
@@ -27,7 +26,6 @@ TOUCHED = {
         "_transport": "grpclib's way to the socket, likewise",
     },
     "streams": {"_h2_connection": "grpclib's stream answers through it, and ours in its place"},
-    "handlers": {"_DispatchServerEvents": "request_handler asks for one; empty, it does nothing"},
     "listener": {"grpclib._typing": "the type of what is served; nothing at run time"},
 }
 """By module, with the reason. Whatever is not here is not touched."""
@@ -117,11 +115,3 @@ def test_grpclibs_link_and_stream_hold_h2_and_the_socket() -> None:
     link = protocol.Connection(server, socket, config=Configuration().__for_server__())
     assert (link._connection, link._transport) == (server, socket)
     assert protocol.Stream(link, server, socket, stream_id=1)._h2_connection is server
-
-
-async def test_events_without_a_listener_do_nothing() -> None:
-    events = _DispatchServerEvents()
-    said = await events.recv_request(
-        {}, None, method_name="/a/b", deadline=None, content_type="", user_agent=None, peer=None
-    )  # type: ignore[arg-type]
-    assert said[1] is None

@@ -67,7 +67,7 @@ class ServerProtocol(protocol.H2Protocol):
         self._frame_filter = FrameFilter(self._limits, budget)
         self._session = Session(self._limits)
         self._transport = cast(asyncio.Transport, transport)
-        self._peer = Peer(transport)
+        self._peer = Peer(protocol.Peer(self._transport))
         self.connection = ConnectionOutput(
             self._session, self._transport, self._limits, budget, self._listener.shared
         )

@@ -25,7 +25,8 @@ from routing.http2.hpack_cache import CachingDecoder, CachingEncoder
 from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
 from routing.rpc.caller import Caller, Peer
-from routing.rpc.reply import FastPathHandler, PendingReply, Reply, refused
+from routing.rpc.reply import FastPathHandler, PendingReply, Reply
+from routing.rpc.response_headers import INITIAL_HEADERS, OK_TRAILERS
 
 MAX_ROUTES = 64
 """Header blocks whose call is known, to a connection. The decoder remembers fewer at a
@@ -43,9 +44,6 @@ with more, 64 calls on one connection would not fit into the window that it begi
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
 _HEADERS_LAST: Final = _END_HEADERS | _END_STREAM
-
-_BEGIN: Final = ((":status", "200"), ("content-type", "application/grpc+proto"))
-_END: Final = (("grpc-status", "0"),)
 
 
 class _Route(NamedTuple):
@@ -253,7 +251,7 @@ class FastPath:
 
     def _frames(self, stream: int, reply: Reply) -> bytes:
         if reply.status is not Status.OK:
-            return _frame(HEADERS, _HEADERS_LAST, stream, self._encoder.encode(refused(reply)))
+            return _frame(HEADERS, _HEADERS_LAST, stream, self._encoder.encode(reply.error_headers()))
         if self._encoder.header_table.changes != self._encoded_at:
             self._encode()
         begin, end = self._begin_block, self._end_block
@@ -273,7 +271,7 @@ class FastPath:
         encoder = self._encoder
         table = encoder.header_table
         self._encoded_at = -1 if table.resized else table.changes
-        self._begin_block, self._end_block = encoder.encode(_BEGIN), encoder.encode(_END)
+        self._begin_block, self._end_block = encoder.encode(INITIAL_HEADERS), encoder.encode(OK_TRAILERS)
 
     def _asked(self, block: bytes) -> _Route | None:
         """What a header block asks for, if it has come before and can be had there and then."""

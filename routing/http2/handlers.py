@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, cast
 
 from grpclib import const, protocol
 from grpclib.encoding.base import CodecBase
-from grpclib.events import _DispatchServerEvents  # what request_handler asks for; empty, it does nothing
-from grpclib.metadata import encode_grpc_message
 from grpclib.server import request_handler
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
@@ -16,7 +15,8 @@ from h2.exceptions import ProtocolError
 from routing.http2.budget import Http2Limits
 from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
 from routing.http2.streams import CallStream
-from routing.rpc.reply import PendingReply, Reply, refused
+from routing.rpc.reply import PendingReply, Reply
+from routing.rpc.response_headers import INITIAL_HEADERS, OK_TRAILERS, error_response
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,15 @@ _TOO_MANY_WATCHES = Refusal(
 _TOO_MANY_IN_ALL = Refusal(
     200, const.Status.RESOURCE_EXHAUSTED, "too many streams are open on this server; call another one"
 )
+
+
+class NoSubscribers:
+    """Takes the place of grpclib's events in `request_handler`, which calls this one method. Nothing
+    subscribes to them, and grpclib's own class is private."""
+
+    @staticmethod
+    async def recv_request(metadata: Any, method: Any, **_: Any) -> tuple[Any, Any]:
+        return metadata, method
 
 
 class CallHandler(protocol.AbstractHandler):
@@ -54,7 +63,6 @@ class CallHandler(protocol.AbstractHandler):
         self._limits = limits
         self._clock = clock
         self._when_done = when_done
-        self._dispatch = _DispatchServerEvents()
 
     def accept(self, stream: protocol.Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
         assert isinstance(stream, CallStream)
@@ -108,7 +116,7 @@ class CallHandler(protocol.AbstractHandler):
             if left is None or left > 0:
                 served = as_served(headers, left)
                 await request_handler(
-                    self._mapping, stream, served, self._codec, None, self._dispatch, lambda: None
+                    self._mapping, stream, served, self._codec, None, cast(Any, NoSubscribers), lambda: None
                 )
                 return
             said = _EXPIRED
@@ -117,21 +125,15 @@ class CallHandler(protocol.AbstractHandler):
     async def _deliver(self, stream: CallStream, late: Reply | PendingReply) -> None:
         """Sends what a call came to that was answered at once, but whose answer had to wait."""
         reply = late if isinstance(late, Reply) else await _come(late)
-        headers = [(":status", "200"), ("content-type", "application/grpc+proto")]
         if reply.status is const.Status.OK:
-            await stream.send_headers(headers)
+            await stream.send_headers(list(INITIAL_HEADERS))
             await stream.send_data(reply.data)
-            await stream.send_headers([("grpc-status", "0")], end_stream=True)
+            await stream.send_headers(list(OK_TRAILERS), end_stream=True)
         else:
-            await stream.send_headers(refused(reply), end_stream=True)
+            await stream.send_headers(reply.error_headers(), end_stream=True)
 
     async def _refuse(self, stream: CallStream, said: Refusal) -> None:
-        headers = [
-            (":status", str(said.http_status)),
-            ("content-type", "application/grpc+proto"),
-            ("grpc-status", str(said.status.value)),
-            ("grpc-message", encode_grpc_message(said.message)),
-        ]
+        headers = error_response(said.status, said.message, http_status=said.http_status)
         await stream.send_headers(headers, end_stream=True)
 
     def _leave(self, stream: CallStream, task: asyncio.Task[None]) -> None:

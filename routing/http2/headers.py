@@ -16,6 +16,7 @@ from grpclib.const import Status
 from grpclib.metadata import decode_timeout
 
 from routing.errors import shown
+from routing.rpc.response_headers import CONTENT_TYPE
 
 Headers = Sequence[tuple[str, str]]
 
@@ -29,7 +30,7 @@ _TIMEOUT = re.compile(r"[0-9]{1,8}[HMSmun]")
 _PSEUDO = (":method", ":scheme", ":path")
 _PSEUDO_ALLOWED = {*_PSEUDO, ":authority"}
 _OF_ONE_HOP = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
-_CONTENT_TYPES = ("application/grpc", "application/grpc+proto")
+_CONTENT_TYPES = ("application/grpc", CONTENT_TYPE)
 
 
 class Malformed(Exception):

@@ -1,23 +1,22 @@
 """Who makes a call, as far as its headers and its connection tell."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import asyncio
+from grpclib import protocol
 
 
 class Peer:
-    """The other end of a connection. Asks the transport only when it is asked itself: what
-    nobody wants to know would cost more than the rest of a short call."""
+    """The other end of a connection. Asks the transport for each property when it is read:
+    most calls read none, and reading them costs more than the rest of a short call."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_connection",)
 
-    def __init__(self, transport: "asyncio.BaseTransport") -> None:
-        self._transport = transport
+    def __init__(self, connection: protocol.Peer) -> None:
+        self._connection = connection
 
     def __str__(self) -> str:
-        """host:port; empty where there is no such thing, as in memory."""
+        """host:port; empty for a connection without an address, as in memory."""
         address = self._address
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "")
 
@@ -31,14 +30,13 @@ class Peer:
 
     @property
     def certificate(self) -> dict[str, Any] | None:
-        """What `SSLSocket.getpeercert` tells of the client's certificate, which TLS has verified;
+        """The client's certificate as `SSLSocket.getpeercert` gives it, once TLS has verified it;
         None without one."""
-        ssl_object = self._transport.get_extra_info("ssl_object")
-        return (ssl_object.getpeercert() or None) if ssl_object is not None else None
+        return self._connection.cert() or None
 
     @property
-    def _address(self) -> Any:
-        return self._transport.get_extra_info("peername")
+    def _address(self) -> Any:  # grpclib's type leaves out IPv6 and sockets of a path
+        return self._connection.addr()
 
 
 class Caller:

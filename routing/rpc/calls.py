@@ -39,6 +39,12 @@ the same time. More hold the memory of what nobody sends any more."""
 
 _DRAINING = "the server is draining; call another one"
 
+_CANCELLED_BY_SERVER = {
+    Status.UNAVAILABLE: _DRAINING,
+    Status.DEADLINE_EXCEEDED: "the deadline passed before the call ended",
+}
+"""What a client is sent whose call was cancelled; one that has left itself is sent nothing."""
+
 
 Admit = Callable[[str, Caller, bool], None]
 """Raises what keeps this caller from this method path: who it is, what it may, how often. True
@@ -162,23 +168,24 @@ class Calls:
         started = time.perf_counter()
         exchange = Exchange(stream, self._codec, self._max_message_bytes)
         self._begin()
-        status, message = Status.OK, ""
+        status = Status.OK
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
             if method.admit is not None:
                 method.admit(method.path, exchange.caller, False)
             await (self._answer_many if method.gives_many else self._answer_one)(method, exchange)
+            await exchange.finish()
         except asyncio.CancelledError:
-            status, message = exchange.cancelled_by(draining=self._draining), _DRAINING
+            status = exchange.cancelled_by(draining=self._draining)
+            if status in _CANCELLED_BY_SERVER:
+                await exchange.refuse(status, _CANCELLED_BY_SERVER[status])
             if status is not Status.UNAVAILABLE:
-                raise  # grpclib knows what to say, if there is anybody to say it to
-            await exchange.refuse(status, message)
+                raise  # grpclib waits for the cancellation that it has caused
         except StreamClosedError:
-            # The client has gone, or was cut off because it does not read: nobody would
-            # hear what we say, and it is no fault of ours.
+            # The client has left, or was cut off because it does not read: no status
+            # reaches it, and the server is not at fault.
             status = Status.CANCELLED
-            exchange.abandon()
         # A handler may raise anything, and the client must hear a status and not a broken stream:
         # `verdict` knows the errors of the tree; any other is a fault of ours, logged with its traceback.
         except Exception as error:

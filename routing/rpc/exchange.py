@@ -1,18 +1,24 @@
-"""One call's messages, bounded on the way in, and its end."""
+"""One call under grpclib: reads request messages, with a size limit, and writes the whole response."""
 
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 from grpclib.const import Status
 from grpclib.encoding.base import CodecBase
-from grpclib.metadata import encode_grpc_message
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
 from routing.errors import BadMessage, MessageTooLarge, Unsupported
 from routing.rpc.caller import Caller, Peer
-from routing.rpc.status import Trailers
+from routing.rpc.response_headers import (
+    INITIAL_HEADERS,
+    OK_TRAILERS,
+    HeaderFields,
+    Trailers,
+    error_trailers,
+)
 
 _PREFIX: Final = struct.Struct(">BI")
 """What precedes a message on the wire: whether it is compressed, and its length."""
@@ -23,27 +29,27 @@ _CUT_SHORT = "the message ends before the length that its prefix announces"
 class Exchange:
     """A call as the server sees it: its caller, messages in, messages out, one status.
 
-    What calls need of grpclib's private parts is touched here, and nowhere else on
-    their path. `_stream` is the HTTP/2 stream under grpclib's `Stream`; the `…_done`
-    flags tell `Stream` what was sent past it, so that it neither repeats nor misses
-    the rest.
+    Works on `_stream`, the HTTP/2 stream under grpclib's `Stream`: that `Stream` reads a
+    message of any length into memory, and sends no metadata that begins with `grpc-`.
+    `_send_trailing_metadata_done` is set from the beginning, so that grpclib sends nothing.
     """
 
-    __slots__ = ("_codec", "_http", "_limit_bytes", "_stream", "caller")
+    __slots__ = ("_codec", "_deadline", "_http", "_initial_headers_sent", "_limit_bytes", "caller")
 
     def __init__(self, stream: Stream[Any, Any], codec: CodecBase, limit_bytes: int) -> None:
-        self._stream = stream
+        stream._send_trailing_metadata_done = True
         self._http = stream._stream
+        self._deadline = stream.deadline
         self._codec = codec
         self._limit_bytes = limit_bytes
-        self.caller = Caller((stream.metadata or {}).items(), Peer(self._http._transport))
+        self._initial_headers_sent = False
+        self.caller = Caller((stream.metadata or {}).items(), Peer(stream.peer))
 
     async def message(self, kind: type) -> Any | None:
         """The next message, or None where the client has ended its side.
 
-        grpclib would take whatever length the prefix announces into memory; here only
-        the prefix is read before that is decided. The flag in it says whether this
-        message is compressed, whatever `grpc-encoding` says of others.
+        Reads only the prefix before the length is accepted. The flag in the prefix says
+        whether this message is compressed, whatever `grpc-encoding` says of others.
         """
         prefix = await self._bytes(_PREFIX.size)
         if not prefix:
@@ -76,43 +82,35 @@ class Exchange:
         return framed(self._codec.encode(message, kind))
 
     async def send(self, data: bytes) -> None:
-        """Sends one encoded message, after the headers where they have not gone yet."""
-        if not self._stream._send_initial_metadata_done:
-            await self._http.send_headers(self._headers())
-            self._stream._send_initial_metadata_done = True
+        """Sends one encoded message, after the initial headers if they are not sent yet."""
+        if not self._initial_headers_sent:
+            await self._http.send_headers(list(INITIAL_HEADERS))
+            self._initial_headers_sent = True
         await self._http.send_data(data)
-        self._stream._send_message_done = True
+
+    async def finish(self) -> None:
+        """Ends a call that succeeded. A client that has left meanwhile makes no difference."""
+        with suppress(StreamClosedError):
+            await self._end(list(OK_TRAILERS))
 
     async def refuse(self, status: Status, message: str, trailers: Trailers = ()) -> None:
-        """Ends the call with an error."""
-        headers = [] if self._stream._send_initial_metadata_done else self._headers()
-        # grpclib's own metadata may not begin with `grpc-`, hence the bare headers.
-        headers.append(("grpc-accept-encoding", "identity"))
-        headers += [("grpc-status", str(status.value)), ("grpc-message", encode_grpc_message(message))]
-        headers += trailers
-        self._stream._send_trailing_metadata_done = True
-        try:
-            await self._http.send_headers(headers, end_stream=True)
-        except StreamClosedError:
-            self.abandon()  # the client has gone before it could be told
-            return
-        if self._http.closable:  # the client is still sending, and may stop
-            self._http.reset_nowait()
+        """Ends the call with an error, unless the client has left."""
+        with suppress(StreamClosedError):
+            await self._end(error_trailers(status, message, trailers))
+            if self._http.closable:  # the client is still sending, and may stop
+                self._http.reset_nowait()
 
-    def abandon(self) -> None:
-        """Ends the call of a client that cannot be told anything any more."""
-        self._stream._cancel_done = True
+    async def _end(self, trailers: HeaderFields) -> None:
+        headers = trailers if self._initial_headers_sent else [*INITIAL_HEADERS, *trailers]
+        await self._http.send_headers(headers, end_stream=True)
 
     def cancelled_by(self, *, draining: bool) -> Status:
-        """What ended the call from outside: its deadline, the client's leaving, or our drain."""
-        deadline, wrapper = self._stream.deadline, self._http.wrapper
+        """What cancelled the call: its deadline, the client's leaving, or the server's drain."""
+        deadline, wrapper = self._deadline, self._http.wrapper
         if deadline is not None and not deadline.time_remaining():
             return Status.DEADLINE_EXCEEDED
         left = wrapper is not None and wrapper.cancelled
         return Status.UNAVAILABLE if draining and not left else Status.CANCELLED
-
-    def _headers(self) -> list[tuple[str, str]]:
-        return [(":status", "200"), ("content-type", self._stream._content_type)]
 
     async def _bytes(self, size: int) -> bytes:
         """Exactly `size` bytes, or none at all where the client's side has ended."""
@@ -133,7 +131,7 @@ def too_large(length: int, limit_bytes: int) -> MessageTooLarge:
 
 
 class Messages(AsyncIterator[Any]):
-    """What a client sends, one by one. Not a generator, so that nothing needs closing."""
+    """The messages that a client sends. Not a generator, so that nothing needs closing."""
 
     __slots__ = ("_exchange", "_kind")
 

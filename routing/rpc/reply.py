@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 from grpclib.const import Status
-from grpclib.metadata import encode_grpc_message
 
 from routing.rpc.caller import Caller
-from routing.rpc.status import Trailers
+from routing.rpc.response_headers import HeaderFields, Trailers, error_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +20,9 @@ class Reply:
     message: str = ""
     trailers: Trailers = ()
 
-
-def refused(reply: Reply) -> list[tuple[str, str]]:
-    """The headers that are the whole answer where there is no message."""
-    return [
-        (":status", "200"),
-        ("content-type", "application/grpc+proto"),
-        ("grpc-accept-encoding", "identity"),
-        ("grpc-status", str(reply.status.value)),
-        ("grpc-message", encode_grpc_message(reply.message)),
-        *reply.trailers,
-    ]
+    def error_headers(self) -> HeaderFields:
+        """The one header block that is the response where `status` is not OK."""
+        return error_response(self.status, self.message, self.trailers)
 
 
 Work = Coroutine[Any, Any, Reply]

@@ -1,6 +1,6 @@
 """Errors as gRPC statuses: one table, and words that fit into a header."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil
 from types import MappingProxyType
 from typing import Final
@@ -23,6 +23,7 @@ from routing.errors import (
     Unauthenticated,
     Unsupported,
 )
+from routing.rpc.response_headers import Trailers
 
 STATUSES: Final[Mapping[type, Status]] = MappingProxyType(
     {
@@ -44,9 +45,6 @@ STATUSES: Final[Mapping[type, Status]] = MappingProxyType(
 MAX_MESSAGE_BYTES = 4096
 """As sent, with percent escapes. Clients refuse more than 8 KiB of headers in all (the
 default of grpcio and of Node) and then show their own complaint instead of our reason."""
-
-Trailers = Sequence[tuple[str, str]]
-"""Header fields that go with a status, besides its message."""
 
 _ROOM_FOR_THE_REST_BYTES = 128
 """What the words around the reasons take, at most."""
