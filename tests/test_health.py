@@ -130,7 +130,7 @@ async def test_watchers_past_the_limit_are_refused_until_one_leaves(calls: Calls
             await told(each)
         assert repr(health) == "<Health serving=True watchers=2>"
         status = await status_of(anext(watch(stub)))
-        assert status == ("RESOURCE_EXHAUSTED", "2 health watchers already; no more are taken")
+        assert status == ("RESOURCE_EXHAUSTED", "2 health watchers already; no more are accepted")
         await watching[0].aclose()  # type: ignore[attr-defined]
         await until(lambda: calls.open == 1)
         assert await told(watch(stub)) == "SERVING"

@@ -1,4 +1,4 @@
-"""grpc.health.v1: whether the server takes calls, asked once or watched."""
+"""grpc.health.v1: whether the server accepts calls, as a single answer or as a stream of changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -17,29 +17,28 @@ from routing_pb.grpc.health.v1 import (
 from routing.errors import LimitReached, NotServed, listed, shown
 
 MAX_WATCHERS = 1024
-"""Load balancers watch once per connection. More than this is somebody's leak, and each
-one holds a call open for good."""
+"""Load balancers watch once per connection. More are most likely a client's leak, and each one
+keeps a call open indefinitely."""
 
 
 class Health(HealthBase):
     """The health of the named services, and of the server as a whole under the empty name.
 
-    A service may fail alone; the empty name is about the server's taking calls.
+    A service may be NOT_SERVING alone; the empty name says whether the server accepts calls.
     """
 
     def __init__(self, services: Iterable[str], *, max_watchers: int = MAX_WATCHERS) -> None:
         self._serving = dict.fromkeys(("", *sorted(services)), True)
         self._max_watchers = max_watchers
         self._watchers = 0
-        # Set once, at the next change, and then replaced: whoever waits on it is woken.
+        # Set at the next change, which wakes all watchers, and then replaced by a new one.
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Health serving={all(self._serving.values())} watchers={self._watchers}>"
 
     def set_serving(self, serving: bool, *services: str) -> None:
-        """Tells everybody who asks from now on, and those who watch now, about these
-        services, or about all."""
+        """Sets the health of these services, or of all, and wakes the watchers if it changes."""
         before = dict(self._serving)
         self._serving.update(dict.fromkeys(services or before, serving))
         if self._serving != before:
@@ -52,20 +51,20 @@ class Health(HealthBase):
             raise NotServed(f"service: {shown(message.service)} is not served; served are {served}")
         return HealthCheckResponse(self._status(message.service))
 
-    async def list(self, message: HealthListRequest) -> HealthListResponse:  # noqa: ARG002 - it says nothing
+    async def list(self, message: HealthListRequest) -> HealthListResponse:  # noqa: ARG002 - an empty message
         return HealthListResponse({name: HealthCheckResponse(self._status(name)) for name in self._serving})
 
     async def watch(self, message: HealthCheckRequest) -> AsyncIterator[HealthCheckResponse]:
         if self._watchers >= self._max_watchers:
-            raise LimitReached(f"{self._max_watchers:,} health watchers already; no more are taken")
+            raise LimitReached(f"{self._max_watchers:,} health watchers already; no more are accepted")
         self._watchers += 1
-        told = None
+        sent = None
         try:
             while True:
-                # Taken before the yield: a change while a slow client reads is not missed.
+                # Read before the yield, so a change while a slow client reads is not missed.
                 changed, status = self._changed, self._status(message.service)
-                if status != told:
-                    told = status
+                if status != sent:
+                    sent = status
                     yield HealthCheckResponse(status)
                 await changed.wait()
         finally:

@@ -1,4 +1,4 @@
-"""grpc.reflection.v1 and v1alpha: the server's schema, for tools that ask for it."""
+"""grpc.reflection.v1 and v1alpha: serves the server's schema to tools such as grpcurl."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
@@ -23,7 +23,7 @@ from routing.rpc.status import verdict
 
 
 class Reflection(ServerReflectionBase):
-    """Answers questions about a schema, one answer a question; an error ends no stream."""
+    """Answers each request about the schema with one response; an error does not end the stream."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
@@ -38,21 +38,21 @@ class Reflection(ServerReflectionBase):
     async def server_reflection_info(
         self, messages: AsyncIterator[ServerReflectionRequest]
     ) -> AsyncIterator[ServerReflectionResponse]:
-        async for question in messages:
+        async for request in messages:
             try:
-                answer = self._answer(question)
+                answer = self._answer(request)
             except RoutingError as error:
                 status, message = verdict(error)
                 answer = ServerReflectionResponse(error_response=ErrorResponse(status.value, message))
-            answer.valid_host = question.host
-            answer.original_request = question
+            answer.valid_host = request.host
+            answer.original_request = request
             yield answer
 
-    def _answer(self, question: ServerReflectionRequest) -> ServerReflectionResponse:
+    def _answer(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
         for field, answer in self._answers.items():
-            asked = getattr(question, field)
-            if asked is not None:
-                return answer(asked)
+            value = getattr(request, field)
+            if value is not None:
+                return answer(value)
         raise InvalidArgument("message_request", None, f"one of {listed(self._answers)}")
 
     def _file(self, name: str) -> ServerReflectionResponse:
@@ -68,8 +68,8 @@ class Reflection(ServerReflectionBase):
         return self._file(file)
 
     def _extension(self, extension: ExtensionRequest) -> ServerReflectionResponse:
-        asked = f"{shown(extension.containing_type)}, number {extension.extension_number}"
-        raise NotServed(f"file_containing_extension: {asked} is not declared in this schema; it has none")
+        wanted = f"{shown(extension.containing_type)}, number {extension.extension_number}"
+        raise NotServed(f"file_containing_extension: {wanted} is not declared in this schema; it has none")
 
     def _extension_numbers(self, symbol: str) -> ServerReflectionResponse:
         if not self._schema.is_message(symbol):
@@ -83,12 +83,12 @@ class Reflection(ServerReflectionBase):
 
 
 class ReflectionAlpha(Reflection):
-    """The same under its older name. The messages of the two versions are the same bytes."""
+    """The same service as v1alpha, whose messages have the same bytes."""
 
     def __mapping__(self) -> dict[str, Handler]:
         return {path.replace(".v1.", ".v1alpha."): handler for path, handler in super().__mapping__().items()}
 
 
 def compiled_schema() -> Schema:
-    """The schema that this server was generated from; all its services are served."""
+    """The schema that gen/ was compiled from. The server serves all services in it."""
     return Schema(resources.files("routing_pb").joinpath("descriptors.bin").read_bytes())

@@ -1,8 +1,7 @@
-"""Messages to nouns with every check, and nouns to messages.
+"""Reads request messages into the core's types, and validates every field.
 
-Past this module nothing that a caller sent is checked again. Strings are measured in
-bytes of UTF-8. Any character may stand in a name: names are opaque here, and whatever
-prints one escapes it.
+No later code checks a caller's input again. Sizes of strings are in bytes of UTF-8. A name may
+contain any character: names are opaque here, and code that prints one escapes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,12 +24,12 @@ MAX_ERROR_BYTES = 1024
 MAX_AVAILABLE_BACKENDS = 1024
 MAX_UPDATE_INTERVAL_S = 3600
 DEFAULT_UPDATE_INTERVAL_S = 1
-"""The contract's own numbers."""
+"""Limits and defaults of the contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class InsightsRequest:
-    """Which aggregates to show; an empty name narrows nothing, 0 hours are the default window."""
+    """Which aggregates to return. An empty name does not filter; 0 hours mean the default window."""
 
     backend_id: str
     content_type: str
@@ -39,9 +38,9 @@ class InsightsRequest:
 
 @dataclass(frozen=True, slots=True)
 class MetricsRequest:
-    """Which updates to send, and how often; no sections are the default ones.
+    """Which updates to send, and how often. No sections mean the default ones.
 
-    Hashable: equal requests share their updates.
+    Hashable, because equal requests share their updates.
     """
 
     interval_s: int
@@ -50,7 +49,7 @@ class MetricsRequest:
     include_content_types: bool
 
 
-# --- What a field may hold ---
+# --- Validation of fields ---
 
 
 def _text(field: str, value: str, limit_bytes: int) -> str:
@@ -65,13 +64,13 @@ def _identifier(field: str, value: str) -> str:
 
 
 def _content_type(field: str, value: str) -> str:
-    """The type itself, in small letters: case means nothing in it (RFC 9110, section
-    8.3.1), and a parameter such as a boundary would make each upload a type of its own."""
+    """The type in lower case, without parameters: it is case-insensitive (RFC 9110, section
+    8.3.1), and a parameter such as a boundary would make each upload a separate type."""
     return _text(field, value, MAX_CONTENT_TYPE_BYTES).partition(";")[0].strip().lower()
 
 
 def _whole(field: str, value: int, highest: float = inf) -> int:
-    """A count that is not negative."""
+    """An integer from 0 to `highest`."""
     if not 0 <= value <= highest:
         valid = "0 or more" if highest == inf else f"0 to {highest:,}"
         raise InvalidArgument(field, value, valid)
@@ -79,7 +78,7 @@ def _whole(field: str, value: int, highest: float = inf) -> int:
 
 
 def _degrees(field: str, value: float, highest: float) -> float:
-    # NaN fails every comparison, so one comparison also refuses what is not finite.
+    # NaN fails every comparison, so this also refuses numbers that are not finite.
     if not -highest <= value <= highest:
         raise InvalidArgument(field, value, f"degrees from -{highest:g} to {highest:g}")
     return value
@@ -106,10 +105,10 @@ def _available(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-# --- What a metadata key may hold. The values are a caller's JSON, of any type ---
+# --- Validation of metadata values, which are a caller's JSON of any type ---
 
 
-_OPERATIONS: Mapping[object, Operation] = MappingProxyType({one.value: one for one in Operation})
+_OPERATIONS: Mapping[str, Operation] = MappingProxyType({each.value: each for each in Operation})
 
 
 def _operation(field: str, value: object) -> Operation:
@@ -120,7 +119,7 @@ def _operation(field: str, value: object) -> Operation:
 
 
 def _amount(field: str, value: object) -> float:
-    # A bool is an int to Python, and no number to JSON.
+    # A bool is an int in Python, but not a number in JSON.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < inf:
         raise InvalidArgument(field, value, "a finite number, 0 or more")
     return float(value)
@@ -147,13 +146,13 @@ METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
 """The metadata keys that are understood, and how the value of each is read."""
 
 
-# --- Messages to nouns ---
+# --- Messages to the core's types ---
 
 
 def read_query(message: wire.SelectBackendRequest) -> Query:
-    """What is asked for; InvalidArgument names the field that does not hold."""
-    # Only what is understood is read: the rest may be megabytes of somebody else's.
-    wishes = message.metadata.fields if message.metadata is not None else {}
+    """The query of a SelectBackend call; InvalidArgument names an invalid field."""
+    # Unknown keys are not read: they belong to other software and may be megabytes.
+    metadata = message.metadata.fields if message.metadata is not None else {}
     return Query(
         content_hash=_text("content_hash", message.content_hash, MAX_CONTENT_HASH_BYTES),
         content_type=_content_type("content_type", message.content_type),
@@ -164,15 +163,15 @@ def read_query(message: wire.SelectBackendRequest) -> Query:
         location=_location(message.client_location),
         request_id=_identifier("request_id", message.request_id),
         **{
-            key: read(f"metadata.{key}", wire.read_value(wishes[key]))
+            key: read(f"metadata.{key}", wire.read_value(metadata[key]))
             for key, read in METADATA.items()
-            if key in wishes
+            if key in metadata
         },
     )
 
 
 def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
-    """What happened; an error's text is cut between two characters."""
+    """The outcome of a RecordOutcome call; a long error text is truncated at a character boundary."""
     if not message.backend_id:
         raise InvalidArgument("backend_id", "", "the name of a backend")
     return Outcome(
@@ -189,7 +188,7 @@ def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
 
 
 def read_insights_request(message: wire.GetInsightsRequest) -> InsightsRequest:
-    """Which aggregates are asked for."""
+    """The filters of a GetInsights call."""
     return InsightsRequest(
         backend_id=_identifier("backend_id", message.backend_id),
         content_type=_content_type("content_type", message.content_type),
@@ -198,18 +197,15 @@ def read_insights_request(message: wire.GetInsightsRequest) -> InsightsRequest:
 
 
 def read_metrics_request(message: wire.StreamMetricsRequest) -> MetricsRequest:
-    """Which updates are asked for, with the sections in the order of SECTIONS, each once."""
-    asked = frozenset(message.metrics_types)
+    """The options of a StreamMetrics call, its sections without duplicates in the order of SECTIONS."""
+    requested = frozenset(message.metrics_types)
     for name in message.metrics_types:
         if name not in SECTIONS:
             raise InvalidArgument("metrics_types", name, f"any of {listed(SECTIONS)}")
     interval_s = _whole("update_interval_seconds", message.update_interval_seconds, MAX_UPDATE_INTERVAL_S)
     return MetricsRequest(
         interval_s=interval_s or DEFAULT_UPDATE_INTERVAL_S,
-        sections=tuple(name for name in SECTIONS if name in asked),
+        sections=tuple(name for name in SECTIONS if name in requested),
         include_backends=message.include_backends,
         include_content_types=message.include_content_types,
     )
-
-
-# --- Nouns to messages ---

@@ -1,20 +1,22 @@
-"""Responses: decisions, acknowledgements and reports, as messages or straight as bytes.
+"""Writes decisions, acknowledgements and reports as messages, or directly as bytes.
 
-What is answered often skips the message: one with a Struct is thirty objects, and most of their
-encoding is the same each time. The unchanging part is cut out of messages that the codec has encoded,
-so that no field number is written a second time.
+Frequent responses skip the message: one with a Struct is thirty objects, and most of their bytes are
+the same each time. The constant bytes are taken from messages that the codec encodes once, so this
+module repeats no field numbers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from struct import Struct, pack
+from struct import Struct
 from typing import Any
 
 from routing import wire
 from routing.core.factors import FACTORS
 from routing.core.model import Decision, Ranked, Recorded
 from routing.core.report import Insights, Metrics
-from routing.protobuf.wireformat import write_datetime
+from routing.protobuf.wireformat import write_datetime, write_varint
 from routing.wire.struct_bytes import Names, RowsWriter, Steps, StructWriter, finished, sized
+
+_codec = wire.Codec()
 
 
 def _by_factor(values: Iterable[float]) -> dict[str, float]:
@@ -36,7 +38,7 @@ def _explained(candidate: Ranked) -> dict[str, Any]:
 
 
 def _explanation(decision: Decision) -> wire.Struct:
-    """The shape that proto/routing.proto promises for `explanation`."""
+    """The shape that proto/routing.proto documents for `explanation`."""
     candidates = (decision.chosen, *decision.others)
     return wire.write_struct(
         {
@@ -49,7 +51,7 @@ def _explanation(decision: Decision) -> wire.Struct:
 
 
 def write_decision(decision: Decision, *, explain: bool, now: float) -> wire.SelectBackendResponse:
-    """The choice with its factors and alternatives, and the whole reckoning where asked for."""
+    """The choice, its factor scores and the alternatives; with `explain`, how each was scored."""
     return wire.SelectBackendResponse(
         backend_id=decision.chosen.backend_id,
         score=decision.chosen.score,
@@ -64,65 +66,81 @@ def write_decision(decision: Decision, *, explain: bool, now: float) -> wire.Sel
 
 
 def write_recorded(recorded: Recorded, *, now: float) -> wire.RecordOutcomeResponse:
-    """Whether the outcome was taken in."""
+    """Whether the outcome was recorded, and a message that says how."""
     return wire.RecordOutcomeResponse(recorded.recorded, recorded.message, wire.write_time(now))
 
 
-_MARK = 0.1
-"""A number that stands for the one to come: its eight bytes are in nothing else that we encode."""
+# A double at the end of an encoded message takes its last eight bytes. So the bytes before a score
+# are those of a message with some score, without the last eight.
+
+_SOME_SCORE = 1.0
+_DOUBLE_BYTES = 8
 
 
-def _cut(**fields: Any) -> list[bytes]:
-    """A response's bytes, cut where the mark stands in it."""
-    message = wire.SelectBackendResponse(**fields)
-    return wire.Codec().encode(message, wire.SelectBackendResponse).split(pack("<d", _MARK))
+def _encoded(**fields: Any) -> bytes:
+    return _codec.encode(wire.SelectBackendResponse(**fields), wire.SelectBackendResponse)
 
 
-def _factor_scores() -> Callable[..., bytes]:
-    """Packs one number for each factor, as the whole field."""
-    before, *between, rest = _cut(factor_scores=wire.write_struct(dict.fromkeys(FACTORS, _MARK)))
-    assert not rest
-    pieces = [before, *between]
-    form = Struct("<" + "".join(f"{len(piece)}sd" for piece in pieces))
-
-    def packed(*scores: float) -> bytes:
-        return form.pack(*[part for pair in zip(pieces, scores, strict=True) for part in pair])
-
-    return packed
+def _encoded_choice(name: str, score: float) -> bytes:
+    return _encoded(backend_id=name, score=score)
 
 
-def _chosen(name: str, score: float) -> list[bytes]:
-    return _cut(backend_id=name, score=score)
+def _encoded_alternative(name: str, score: float) -> bytes:
+    return _encoded(alternatives=[wire.SelectBackendResponseAlternative(name, score)])
 
 
-def _alternative(name: str, score: float) -> list[bytes]:
-    return _cut(alternatives=[wire.SelectBackendResponseAlternative(name, score)])
+def _tag(**field: Any) -> bytes:
+    """The first byte of a response with this one field."""
+    return _encoded(**field)[:1]
+
+
+def _factor_scores_packer() -> Callable[..., bytes]:
+    """A function of one score for each factor, which returns the encoded field `factor_scores`."""
+    tag = _tag(factor_scores=wire.write_struct({}))
+    # One entry alone is the tag, a size of one byte, and the entry, which ends in the number.
+    entries = [
+        _encoded(factor_scores=wire.write_struct({factor: _SOME_SCORE}))[2:-_DOUBLE_BYTES]
+        for factor in FACTORS
+    ]
+    size_bytes = sum(len(entry) + _DOUBLE_BYTES for entry in entries)
+    prefixes = [tag + write_varint(size_bytes) + entries[0], *entries[1:]]
+    layout = Struct("<" + "".join(f"{len(prefix)}sd" for prefix in prefixes))
+
+    def pack(*scores: float) -> bytes:
+        return layout.pack(*[part for pair in zip(prefixes, scores, strict=True) for part in pair])
+
+    return pack
 
 
 class DecisionWriter:
-    """State: the encoded names of backends, at most MAX_NAMES each as choice and as alternative."""
+    """Writes a SelectBackendResponse without explanation as bytes, for the fast path.
+
+    State: the encoded names of backends, at most MAX_NAMES each as choice and as alternative.
+    """
 
     def __init__(self) -> None:
-        self._factor_scores = _factor_scores()
-        self._chosen = Names(lambda name: _chosen(name, _MARK)[0])
-        self._alternative = Names(lambda name: _alternative(name, _MARK)[0])
-        self._request_id = _cut(request_id="?")[0][:1]
-        self._timestamp = _cut(timestamp=wire.write_time(1.0))[0][:1]
+        self._factor_scores = _factor_scores_packer()
+        self._chosen = Names(lambda name: _encoded_choice(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
+        self._alternative = Names(lambda name: _encoded_alternative(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
+        self._request_id = _tag(request_id="?")
+        self._timestamp = _tag(timestamp=wire.write_time(1.0))
         self._score = Struct("<d").pack
 
     def write(self, decision: Decision, *, now: float) -> bytes:
-        """What `write_decision` says without an explanation, encoded."""
-        chosen, score, known = decision.chosen, self._score, self._alternative
-        # A score of 0 is not sent at all, which changes what precedes it.
+        """The bytes of `write_decision(decision, explain=False, now=now)`."""
+        chosen, score, prefixes = decision.chosen, self._score, self._alternative
+        # protobuf leaves out a score of 0, so its message has another size before the name.
         out = [
             self._chosen[chosen.backend_id] + score(chosen.score)
             if chosen.score
-            else _chosen(chosen.backend_id, chosen.score)[0],
+            else _encoded_choice(chosen.backend_id, chosen.score),
             self._factor_scores(*chosen.factor_scores),
         ]
         out += [
-            known[name] + score(points) if points else _alternative(name, points)[0]
-            for name, points, _, _ in decision.others
+            prefixes[other.backend_id] + score(other.score)
+            if other.score
+            else _encoded_alternative(other.backend_id, other.score)
+            for other in decision.others
         ]
         if request_id := decision.query.request_id.encode():
             out.append(self._request_id + sized(request_id))
@@ -130,44 +148,44 @@ class DecisionWriter:
         return b"".join(out)
 
 
-ROWS = ("backend_usage_stats", "latency_stats")
-"""Fields of a GetInsightsResponse that have a row for each backend, all with the same keys."""
-
-
-_codec = wire.Codec()
+FIELDS_WITH_ROWS = ("backend_usage_stats", "latency_stats")
+"""Fields of a GetInsightsResponse that hold one row for each backend, all with the same keys."""
 
 
 class ReportWriter:
-    """The responses of GetInsights and StreamMetrics."""
+    """Writes the responses of GetInsights and StreamMetrics as bytes.
+
+    State: the encoded names of backends and keys, in its writers; each is bounded.
+    """
 
     def __init__(self) -> None:
         self._structs = StructWriter()
-        self._insights = {name: _tag(wire.GetInsightsResponse, name) for name in Insights.__slots__}
-        self._metrics = _tag(wire.MetricsUpdate, "metrics")
-        # {field of Insights whose rows are alike: their writer}, once the first row has come.
+        self._insights = {name: _struct_tag(wire.GetInsightsResponse, name) for name in Insights.__slots__}
+        self._metrics = _struct_tag(wire.MetricsUpdate, "metrics")
+        # {name in FIELDS_WITH_ROWS: its writer}; the first row that is written determines the keys.
         self._rows: dict[str, RowsWriter] = {}
 
     def insights(self, insights: Insights, *, now: float) -> Steps:
-        """A GetInsightsResponse, encoded, in steps."""
+        """The bytes of a GetInsightsResponse, produced in steps between which other calls can run."""
         parts = []
         for name, tag in self._insights.items():
             values = getattr(insights, name)
-            if name in ROWS and values:
-                body = self._rows_of(name, values).write(values)
+            if name in FIELDS_WITH_ROWS and values:
+                body = self._rows_writer(name, values).write(values)
             else:
                 body = yield from self._structs.steps(values)
             parts.append(tag + sized(body))
         rest = wire.GetInsightsResponse(timestamp=wire.write_time(now))
         return b"".join(parts) + _codec.encode(rest, wire.GetInsightsResponse)
 
-    def _rows_of(self, name: str, values: Mapping[str, Mapping[str, float]]) -> RowsWriter:
-        found = self._rows.get(name)
-        if found is None:
-            found = self._rows[name] = RowsWriter(next(iter(values.values())))
-        return found
+    def _rows_writer(self, name: str, values: Mapping[str, Mapping[str, float]]) -> RowsWriter:
+        writer = self._rows.get(name)
+        if writer is None:
+            writer = self._rows[name] = RowsWriter(next(iter(values.values())))
+        return writer
 
     def metrics(self, metrics: Metrics, *, now: float) -> bytes:
-        """A MetricsUpdate, encoded."""
+        """The bytes of a MetricsUpdate."""
         rest = wire.MetricsUpdate(
             status=wire.MetricsUpdateSystemStatus(int(metrics.status)), timestamp=wire.write_time(now)
         )
@@ -175,6 +193,6 @@ class ReportWriter:
         return self._metrics + sized(body) + _codec.encode(rest, wire.MetricsUpdate)
 
 
-def _tag(message_type: type, field: str) -> bytes:
-    """What precedes the size of this field, which is a Struct."""
+def _struct_tag(message_type: type, field: str) -> bytes:
+    """The tag of a field that is a Struct; an empty one is encoded as the tag and a size of 0."""
     return _codec.encode(message_type(**{field: wire.Struct()}), message_type)[:-1]

@@ -1,4 +1,4 @@
-"""The RPC handlers: read, ask the router, write."""
+"""The handlers of the four RPCs: read the request, ask the router, write the response."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ from routing.rpc.streaming import FairQueue, Updates
 
 
 class EventSink(Protocol):
-    """Who hears of every decision and outcome, and says when an outcome may be answered."""
+    """Receives every decision and outcome. `note_outcome` returns once the outcome may be acknowledged."""
 
     def note_decision(self, decision: Decision) -> None: ...
 
@@ -39,8 +39,8 @@ class EventSink(Protocol):
 class RoutingService(wire.RoutingServiceBase):
     """The contract's four methods on one router.
 
-    `clock` tells the time of day, in Unix seconds; waits and durations go by
-    `monotonic` and `sleep`, whatever the clock does.
+    `clock` returns Unix seconds. Intervals and uptime use `monotonic` and `sleep`, so jumps of
+    `clock` do not affect them.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class RoutingService(wire.RoutingServiceBase):
         self._codec = wire.Codec()
         self._decisions = DecisionWriter()
         self._reports = ReportWriter()
-        # One for each option set that has a subscriber now.
+        # For each distinct request of an open metrics stream, the updates that its subscribers share.
         self._updates: dict[MetricsRequest, Updates] = {}
-        # Those among them whose tick has come, and who wait to send.
+        # Orders the sends of all subscribers whose tick is due.
         self._turns = FairQueue()
 
     def __repr__(self) -> str:
@@ -73,13 +73,13 @@ class RoutingService(wire.RoutingServiceBase):
 
     @property
     def active_streams(self) -> int:
-        """How many listen to metrics now."""
+        """The number of open metrics streams."""
         return sum(updates.subscribers for updates in self._updates.values())
 
-    # These three answer with the bytes of their message: as messages, a choice costs thirty objects and a
-    # report about a thousand backends fifteen thousand.
+    # Three handlers return encoded bytes: as a message, a decision is thirty objects and a report about a
+    # thousand backends fifteen thousand.
 
-    async def select_backend(  # type: ignore[override]  # `rpc.calls` takes bytes for any message
+    async def select_backend(  # type: ignore[override]  # `rpc.calls` sends bytes as they are
         self, message: wire.SelectBackendRequest
     ) -> bytes:
         query = read_query(message)
@@ -100,58 +100,58 @@ class RoutingService(wire.RoutingServiceBase):
     async def get_insights(  # type: ignore[override]  # as select_backend
         self, message: wire.GetInsightsRequest
     ) -> bytes:
-        shown, now = await self._insights(message)
-        steps = self._reports.insights(shown, now=now)
+        values, now = await self._insights(message)
+        steps = self._reports.insights(values, now=now)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
                 return bytes(end.value)
-            await asyncio.sleep(0)  # by backend and type it may be a quarter of a million numbers
+            await asyncio.sleep(0)  # lets other calls run: there may be a quarter of a million numbers
 
     async def stream_metrics(  # type: ignore[override]  # as select_backend
         self, message: wire.StreamMetricsRequest
     ) -> AsyncIterator[bytes]:
-        async with aclosing(self._updates_of(read_metrics_request(message))) as updates:
+        async with aclosing(self._subscribe(read_metrics_request(message))) as updates:
             async for update in updates:
                 yield update
 
-    async def _updates_of(self, asked: MetricsRequest) -> AsyncGenerator[bytes, None]:
-        with self._listening(asked) as updates:
-            yield self._update(asked)
+    async def _subscribe(self, request: MetricsRequest) -> AsyncGenerator[bytes, None]:
+        with self._shared_updates(request) as updates:
+            yield self._compute_update(request)
             tick = 0
-            while True:  # so the first wait may be the shorter one: ticks are shared
+            while True:  # ticks are shared, so the first wait may be shorter than the interval
                 tick = await updates.next_tick(tick)
                 await self._turns.wait()
                 yield updates.at(tick)
 
     async def _insights(self, message: wire.GetInsightsRequest) -> tuple[Insights, float]:
-        asked = read_insights_request(message)
+        request = read_insights_request(message)
         now = self._clock()
-        for _ in gathering(self._router, content_type=asked.content_type, hours=asked.hours, now=now):
-            await asyncio.sleep(0)  # let others have their turn: adding a week up takes a second
-        shown = insights(
+        for _ in gathering(self._router, content_type=request.content_type, hours=request.hours, now=now):
+            await asyncio.sleep(0)  # lets other calls run: summing a week takes a second
+        values = insights(
             self._router,
-            backend_id=asked.backend_id,
-            content_type=asked.content_type,
-            hours=asked.hours,
+            backend_id=request.backend_id,
+            content_type=request.content_type,
+            hours=request.hours,
             now=now,
         )
-        return shown, now
+        return values, now
 
     def _now(self, timestamp: datetime | None) -> float:
-        """The clock; a request clock first advances to the request's own timestamp."""
+        """The time now; a request clock first advances to the request's timestamp."""
         if isinstance(self._clock, RequestClock):
             self._clock.advance(wire.read_time(timestamp))
         return self._clock()
 
     @contextmanager
-    def _listening(self, asked: MetricsRequest) -> Iterator[Updates]:
-        updates = self._updates.get(asked)
+    def _shared_updates(self, request: MetricsRequest) -> Iterator[Updates]:
+        updates = self._updates.get(request)
         if updates is None:
-            updates = self._updates[asked] = Updates(
-                asked.interval_s,
-                lambda: self._update(asked),
+            updates = self._updates[request] = Updates(
+                request.interval_s,
+                lambda: self._compute_update(request),
                 monotonic=self._monotonic,
                 sleep=self._sleep,
             )
@@ -161,16 +161,16 @@ class RoutingService(wire.RoutingServiceBase):
         finally:
             updates.subscribers -= 1
             if not updates.subscribers:
-                del self._updates[asked]
+                del self._updates[request]
 
-    def _update(self, asked: MetricsRequest) -> bytes:
+    def _compute_update(self, request: MetricsRequest) -> bytes:
         now = self._clock()
-        shown = metrics(
+        values = metrics(
             self._router,
-            sections=asked.sections,
-            include_backends=asked.include_backends,
-            include_content_types=asked.include_content_types,
+            sections=request.sections,
+            include_backends=request.include_backends,
+            include_content_types=request.include_content_types,
             system=SystemFacts(self._monotonic() - self._started_at, self.active_streams, self._version),
             now=now,
         )
-        return self._reports.metrics(shown, now=now)
+        return self._reports.metrics(values, now=now)

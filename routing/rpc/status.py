@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses: one table, and words that fit into a header."""
+"""Maps errors to gRPC statuses, with messages that fit into a header."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -40,18 +40,18 @@ STATUSES: Final[Mapping[type, Status]] = MappingProxyType(
         PermissionDenied: Status.PERMISSION_DENIED,
     }
 )
-"""What each error is to a caller. Anything else is a fault of ours: INTERNAL."""
+"""The status of each error type. Any other exception is a bug of the server: INTERNAL."""
 
 MAX_MESSAGE_BYTES = 4096
-"""As sent, with percent escapes. Clients refuse more than 8 KiB of headers in all (the
-default of grpcio and of Node) and then show their own complaint instead of our reason."""
+"""Length with percent escapes, as sent. Clients refuse more than 8 KiB of headers in total (the
+default of grpcio and of Node), and then report that instead of our message."""
 
-_ROOM_FOR_THE_REST_BYTES = 128
-"""What the words around the reasons take, at most."""
+_FIXED_TEXT_BYTES = 128
+"""The most that the text around the reasons takes."""
 
 
 def verdict(error: Exception) -> tuple[Status, str]:
-    """The status that an error is to the caller, and the words that go with it."""
+    """The status and the message that a caller receives for an error."""
     if isinstance(error, GRPCError):  # the generated base's "not implemented"
         return error.status, error.message or ""
     status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
@@ -61,8 +61,8 @@ def verdict(error: Exception) -> tuple[Status, str]:
 
 
 def trailers(error: Exception) -> Trailers:
-    """What goes with an error's status. Where waiting helps, for how long: gRPC's proposal A6,
-    "Client Retries", has clients heed `grpc-retry-pushback-ms`.
+    """Extra trailers of an error. Where a retry can succeed, they say when: clients honour
+    `grpc-retry-pushback-ms` (gRPC proposal A6, "Client Retries").
 
     >>> trailers(TooManyCalls("slower, please", wait_s=0.0301))
     (('grpc-retry-pushback-ms', '31'),)
@@ -73,7 +73,7 @@ def trailers(error: Exception) -> Trailers:
 
 
 def status_message(error: RoutingError) -> str:
-    """The error's message, short enough to arrive; reasons are left out whole, and counted."""
+    """The error's message, truncated to MAX_MESSAGE_BYTES. Reasons are left out whole and counted."""
     text = error.message
     if _sent_bytes(text) <= MAX_MESSAGE_BYTES:
         return text
@@ -82,7 +82,7 @@ def status_message(error: RoutingError) -> str:
 
 def _fewer_reasons(error: NoEligibleBackend) -> str:
     kept: dict[str, str] = {}
-    size = _ROOM_FOR_THE_REST_BYTES
+    size = _FIXED_TEXT_BYTES
     for backend_id, why in sorted(error.reasons.items()):
         size += _sent_bytes(f"{backend_id}: {why}; ")
         if size > MAX_MESSAGE_BYTES:
