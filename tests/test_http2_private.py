@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpclib import protocol
-from grpclib.config import Configuration
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.stream import StreamClosedBy
@@ -21,12 +19,6 @@ TOUCHED = {
         "_closed_streams": "a stream that h2 never had is one of which late frames may come",
         "_inbound_flow_control_window_manager": "its bytes count in the client's window, without a stream",
     },
-    "output": {
-        "_connection": "grpclib's way to h2, which our link needs for the same",
-        "_transport": "grpclib's way to the socket, likewise",
-    },
-    "streams": {"_h2_connection": "grpclib's stream answers through it, and ours in its place"},
-    "listener": {"grpclib._typing": "the type of what is served; nothing at run time"},
 }
 """By module, with the reason. Whatever is not here is not touched."""
 
@@ -107,11 +99,3 @@ def test_the_window_is_the_one_that_h2_opens_again() -> None:
     opened = sum(int.from_bytes(sent[at + 9 : at + 13]) for at in range(0, len(sent), 13))
     assert opened > 0
     assert server.inbound_flow_control_window == before - 300 * 16_000 + opened
-
-
-def test_grpclibs_link_and_stream_hold_h2_and_the_socket() -> None:
-    _, server = sessions()
-    socket: Any = object()
-    link = protocol.Connection(server, socket, config=Configuration().__for_server__())
-    assert (link._connection, link._transport) == (server, socket)
-    assert protocol.Stream(link, server, socket, stream_id=1)._h2_connection is server

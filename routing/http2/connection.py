@@ -2,27 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
 
-from grpclib import protocol
+from grpclib import const, protocol
 from grpclib.config import Configuration
+from grpclib.encoding.base import CodecBase
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hpack import HPACKError
 
-from routing.http2.budget import Budget
+from routing.http2.budget import Budget, Http2Limits
 from routing.http2.events import Processor
 from routing.http2.fast_path import FastPath
 from routing.http2.frame_filter import FrameFilter, Violation
 from routing.http2.handlers import CallHandler
 from routing.http2.output import ConnectionOutput
 from routing.http2.session import CONFIGURATION, Session
+from routing.http2.shared import SharedLimits
 from routing.http2.streams import CallStream
 from routing.rpc.caller import Peer
-
-if TYPE_CHECKING:
-    from routing.http2.listener import Listener
+from routing.rpc.reply import FastPathHandler
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,24 @@ may open thousands of streams; h2 looks through all that are open for each new o
 than a frame costs large requests more turns of the parser (15 ms for 4 MiB)."""
 
 HIGHEST_STREAM = 2**31 - 1
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of the listener that accepted it."""
+
+    limits: Http2Limits
+    shared: SharedLimits
+    codec: CodecBase
+    mapping: Mapping[str, const.Handler]
+    fast_path_handlers: Mapping[str, FastPathHandler]
+
+    def joined(self, connection: "ServerProtocol") -> bool:
+        """Notes an open connection; False where there is no room for it."""
+        ...
+
+    def left(self, connection: "ServerProtocol") -> None:
+        """Notes a lost connection."""
+        ...
 
 
 class ServerProtocol(protocol.H2Protocol):
@@ -45,12 +63,12 @@ class ServerProtocol(protocol.H2Protocol):
     processor: Processor
     handler: CallHandler
 
-    def __init__(self, listener: "Listener", clock: Callable[[], float]) -> None:
-        self._listener = listener
-        self._limits = listener.limits
+    def __init__(self, owner: ConnectionOwner, clock: Callable[[], float]) -> None:
+        self._owner = owner
+        self._limits = owner.limits
         self._clock = clock
-        answers = CallHandler(listener.mapping, listener.codec, listener.limits, clock, self._answered)
-        super().__init__(answers, Configuration().__for_server__(), CONFIGURATION)
+        handler = CallHandler(owner.mapping, owner.codec, owner.limits, clock, self._answered)
+        super().__init__(handler, Configuration(), CONFIGURATION)
         self._over = False
         self._heard = False
         self._frames_seen = 0
@@ -69,14 +87,14 @@ class ServerProtocol(protocol.H2Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._peer = Peer(protocol.Peer(self._transport))
         self.connection = ConnectionOutput(
-            self._session, self._transport, self._limits, budget, self._listener.shared
+            self._session, self._transport, self._limits, budget, self._owner.shared
         )
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
         self._fast_path = FastPath(
             self._session,
             self.connection,
             self._frame_filter,
-            self._listener.fast_path_handlers,
+            self._owner.fast_path_handlers,
             self._peer,
             self._receive,
             self._answered,
@@ -84,7 +102,7 @@ class ServerProtocol(protocol.H2Protocol):
         )
         self.handler.late = self._fast_path.late
         self.connection.flush()
-        if not self._listener.joined(self):
+        if not self._owner.joined(self):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
 
     def data_received(self, data: bytes) -> None:
@@ -113,7 +131,7 @@ class ServerProtocol(protocol.H2Protocol):
             self.data_received(data)
 
         self._transport.pause_reading()
-        line = self._listener.shared.schedule
+        line = self._owner.shared.schedule
         asyncio.get_running_loop().call_later(pause_seconds, line, go_on)
 
     def _receive(self, data: bytes) -> None:
@@ -163,7 +181,7 @@ class ServerProtocol(protocol.H2Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._over = True
         self.processor.close("connection lost")
-        self._listener.left(self)
+        self._owner.left(self)
 
     def check(self, now: float) -> None:
         """Ends what keeps us waiting; the listener calls it about once a second."""
@@ -198,7 +216,7 @@ class ServerProtocol(protocol.H2Protocol):
                 and not stream.takes_many
                 and now - stream.opened_at > self._limits.request_seconds
             ):
-                stream.__ended__()
+                stream.end_request()
 
     def _keep_alive(self, now: float) -> None:
         if self._heard:

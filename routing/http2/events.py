@@ -1,6 +1,7 @@
 """What each event of h2 leads to."""
 
 from collections.abc import Callable
+from typing import cast
 
 from grpclib import protocol
 from h2.errors import ErrorCodes
@@ -33,14 +34,20 @@ class Processor(protocol.EventsProcessor):
 
     def process_request_received(self, event: RequestReceived) -> None:
         try:
-            check_request(event.headers)  # type: ignore[arg-type]  # decoded, by our configuration
+            check_request(_fields(event))
         except Malformed:
             self._refuse(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
         else:
             if self._admits():
-                super().process_request_received(event)
+                self._begin_call(event)
             else:
                 self._refuse(event.stream_id, ErrorCodes.REFUSED_STREAM)
+
+    def _begin_call(self, event: RequestReceived) -> None:
+        """As the base class does it, with a stream of ours."""
+        output = self.connection
+        stream = CallStream(output, output.session, output.transport, stream_id=event.stream_id)
+        self.handler.accept(stream, _fields(event), self.register(stream))
 
     def process_data_received(self, event: DataReceived) -> None:
         super().process_data_received(event)
@@ -63,3 +70,8 @@ class Processor(protocol.EventsProcessor):
     def _pay(self) -> None:
         if not self.connection.budget.spend():
             raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams that had to be refused")
+
+
+def _fields(event: RequestReceived) -> list[tuple[str, str]]:
+    """The header fields as str: `CONFIGURATION` has h2 decode them."""
+    return cast(list[tuple[str, str]], event.headers)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from grpclib import const
-from grpclib._typing import IServable
 from grpclib.encoding.base import CodecBase
 from h2.errors import ErrorCodes
 
 from routing.http2.budget import Http2Limits
 from routing.http2.connection import ServerProtocol
 from routing.http2.shared import SharedLimits
+from routing.rpc.calls import Servable
 from routing.rpc.reply import FastPathHandler, FastPathServable
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Listener:
 
     def __init__(
         self,
-        servables: Collection[IServable],
+        servables: Collection[Servable],
         codec: CodecBase,
         limits: Http2Limits | None = None,
         *,

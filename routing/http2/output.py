@@ -5,14 +5,12 @@ from contextlib import suppress
 
 from grpclib import protocol
 from grpclib.config import Configuration
-from grpclib.utils import Wrapper
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, PingFrame
 
 from routing.http2.budget import Budget, Http2Limits
 from routing.http2.session import Session
 from routing.http2.shared import SharedLimits
-from routing.http2.streams import CallStream
 
 JOINED_BYTES = 65_536
 """What waits for the end of a turn of the loop, at most. asyncio asks for a pause once it
@@ -22,8 +20,7 @@ holds as much itself; were it told of more at once, it would ask too late."""
 class ConnectionOutput(protocol.Connection):
     """The connection as streams see it: flow control, output, back-pressure, the end.
 
-    Touches `_connection` and `_transport` of grpclib's class, which it replaces in all
-    but the statistics.
+    Replaces grpclib's class in all but its statistics.
     """
 
     def __init__(
@@ -34,7 +31,9 @@ class ConnectionOutput(protocol.Connection):
         budget: Budget,
         commons: SharedLimits,
     ) -> None:
-        super().__init__(session, transport, config=Configuration().__for_server__())
+        super().__init__(session, transport, config=Configuration())
+        self.session = session
+        self.transport = transport
         self.limits = limits
         self.budget = budget
         self.shared = commons
@@ -48,16 +47,13 @@ class ConnectionOutput(protocol.Connection):
         """Request bytes came to wait for the rest of their message, or went."""
         self.held_bytes += size_bytes
 
-    def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> CallStream:
-        return CallStream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
-
     def initialize(self) -> None:
         """Nothing: `Protocol.check` keeps alive."""
 
     def flush(self) -> None:
         """Takes over what h2 wants sent."""
         if not self._over:
-            data = self._connection.data_to_send()
+            data = self.session.data_to_send()
             if data:
                 self.put(data)
 
@@ -79,8 +75,8 @@ class ConnectionOutput(protocol.Connection):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
-            if not self._transport.is_closing():  # asyncio complains in the log about late ones
-                self._transport.write(data)
+            if not self.transport.is_closing():  # asyncio complains in the log about late ones
+                self.transport.write(data)
 
     def ping(self) -> None:
         """Asks the peer for a sign of life."""
@@ -111,7 +107,7 @@ class ConnectionOutput(protocol.Connection):
         self.flush()
         self.write_out()
         self._over = True
-        transport = self._transport
+        transport = self.transport
         if transport.is_closing():
             return
         if transport.can_write_eof():

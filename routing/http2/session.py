@@ -81,11 +81,9 @@ class Session(H2Connection):
 
     @property
     def open_inbound_streams(self) -> int:
-        """Always 0: h2 would end the connection at the limit, we refuse the stream.
-
-        Asking the base class is what makes it forget closed streams.
-        """
-        return 0 * super().open_inbound_streams
+        """Always 0: h2 would end the connection at the limit, and this server refuses the stream."""
+        _ = super().open_inbound_streams  # reading it makes h2 drop the state of closed streams
+        return 0
 
     def _stream_is_closed_by_reset(self, stream_id: int) -> bool:
         self.late_frames += 1

@@ -8,12 +8,15 @@ to its end, an answer that is not taken. Others come and go meanwhile.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from routing.http2.budget import Http2Limits
 
-if TYPE_CHECKING:
-    from routing.http2.streams import CallStream
+
+class Evictable(Protocol):
+    """A call whose unfinished request can be dropped."""
+
+    def give_up(self) -> None: ...
 
 
 class SharedLimits:
@@ -26,7 +29,7 @@ class SharedLimits:
 
     def __init__(self, limits: Http2Limits) -> None:
         self._limits = limits
-        self._held: dict[CallStream, int] = {}
+        self._held: dict[Evictable, int] = {}
         self._unsent: dict[asyncio.Timeout, int] = {}
         self._line: deque[Callable[[], None]] = deque()
         self._moving = False
@@ -55,7 +58,7 @@ class SharedLimits:
             if self._moving:
                 asyncio.get_running_loop().call_soon(self._move)
 
-    def hold(self, stream: "CallStream", size_bytes: int) -> None:
+    def hold(self, stream: Evictable, size_bytes: int) -> None:
         """Request bytes of this stream came to wait for the rest of their message, or went."""
         if size_bytes < 0 and stream not in self._held:
             return  # it has been given up
@@ -68,7 +71,7 @@ class SharedLimits:
             self.forget(oldest)
             oldest.give_up()
 
-    def forget(self, stream: "CallStream") -> None:
+    def forget(self, stream: Evictable) -> None:
         """The stream holds nothing any more."""
         self.held_bytes -= self._held.pop(stream, 0)
 

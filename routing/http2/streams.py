@@ -8,16 +8,14 @@ as long as that likes.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from grpclib import protocol
+from grpclib.exceptions import StreamTerminatedError
 from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 
 from routing.http2.budget import MAX_FRAME_BYTES
-
-if TYPE_CHECKING:
-    from routing.http2.output import ConnectionOutput
+from routing.http2.output import ConnectionOutput
 
 
 class Buffer:
@@ -111,12 +109,11 @@ class Buffer:
 class CallStream(protocol.Stream):
     """grpclib's stream with our buffer, and with an end to the client's patience with itself.
 
-    Touches `_h2_connection`, h2's connection under the stream. `ended` once the request
-    is complete; `takes_many` where it may stay open for as long as the client likes;
+    `ended` once the request is complete; `takes_many` where it may stay open for as long as the client likes;
     `cancel` ends the task that answers.
     """
 
-    connection: "ConnectionOutput"
+    connection: ConnectionOutput
     id: int
 
     def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
@@ -147,40 +144,45 @@ class CallStream(protocol.Stream):
         self._held.drop()
         if self.closable:
             self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
-        self.__terminated__("too much of unfinished requests")
+        if self.wrapper is not None:
+            self.wrapper.cancel(StreamTerminatedError("too much of unfinished requests"))
         self.cancel()
 
-    def __ended__(self) -> None:
+    def end_request(self) -> None:
+        """Reads no more than what has arrived, as if the client had ended its side."""
         self.ended = True
         self.buffer.eof()
+
+    def __ended__(self) -> None:
+        self.end_request()
 
     async def send_headers(self, headers: list[tuple[str, str]], end_stream: bool = False) -> None:
         await self._writable(0)
         # h2 would take a stream that it has forgotten for a new one of ours.
-        if self.id not in self._h2_connection.streams:
+        if self.id not in self.connection.session.streams:
             raise StreamClosedError(self.id)
-        self._h2_connection.send_headers(self.id, headers, end_stream=end_stream)
+        self.connection.session.send_headers(self.id, headers, end_stream=end_stream)
         self._sent()
 
     async def send_data(self, data: bytes, end_stream: bool = False) -> None:
-        at = 0
+        at, session = 0, self.connection.session
         while True:
             await self._writable(len(data) - at)
-            window = self._h2_connection.local_flow_control_window(self.id)
+            window = session.local_flow_control_window(self.id)
             if window <= 0 < len(data) - at:
                 self.window_updated.clear()
                 await self._patiently(self.window_updated, len(data) - at)
                 continue
-            size = min(window, self._h2_connection.max_outbound_frame_size, MAX_FRAME_BYTES, len(data) - at)
+            size = min(window, session.max_outbound_frame_size, MAX_FRAME_BYTES, len(data) - at)
             last = at + size == len(data)
-            self._h2_connection.send_data(self.id, data[at : at + size], end_stream=end_stream and last)
+            session.send_data(self.id, data[at : at + size], end_stream=end_stream and last)
             self._sent()
             at += size
             if last:
                 return
 
     def reset_nowait(self, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        self._h2_connection.reset_stream(self.id, error_code=error_code)
+        self.connection.session.reset_stream(self.id, error_code=error_code)
         self.connection.flush()
 
     def _sent(self) -> None:
