@@ -9,7 +9,7 @@ import pytest
 from certificates import self_signed
 
 from routing.access.auth import new_token
-from routing.access.policy import DAY_SECONDS, SOON_SECONDS, Access
+from routing.access.policy import DAY_SECONDS, EXPIRY_WARNING_SECONDS, Access
 from routing.config.load import load
 from routing.errors import ConfigError
 
@@ -63,13 +63,13 @@ PUBLIC, LOCAL = ("0.0.0.0", "192.0.2.1", "::", "2001:db8::1"), ("127.0.0.1", "12
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({}, "calls are not encrypted, anybody may call"),
-        ({"use_ssl": True}, "anybody may call"),
-        ({"auth_file": True}, "calls are not encrypted, tokens can be read on the way"),
-        ({"rate_limit": 1}, "calls are not encrypted, anybody may call"),
+        ({}, "calls are not encrypted, any client may call"),
+        ({"use_ssl": True}, "any client may call"),
+        ({"auth_file": True}, "calls are not encrypted, tokens are sent in the clear"),
+        ({"rate_limit": 1}, "calls are not encrypted, any client may call"),
         ({"use_ssl": True, "auth_file": True}, ""),
         ({"use_ssl": True, "ssl_client_ca": True}, ""),
-        ({"use_ssl": True, "ssl_client_ca": True, "ssl_client_auth": "optional"}, "anybody may call"),
+        ({"use_ssl": True, "ssl_client_ca": True, "ssl_client_auth": "optional"}, "any client may call"),
         (
             {"use_ssl": True, "ssl_client_ca": True, "ssl_client_auth": "optional", "auth_file": True},
             "",
@@ -86,13 +86,13 @@ def test_what_a_public_address_lacks_is_one_line(
     made = access(tmp_path, **settings)
     expected = (f"the address is public: {reason}",) if reason else ()
     for host in PUBLIC:
-        assert made.doubts([host]) == made.doubts(["127.0.0.1", host]) == expected
-    assert made.doubts(LOCAL) == ()
+        assert made.warnings([host]) == made.warnings(["127.0.0.1", host]) == expected
+    assert made.warnings(LOCAL) == ()
 
 
 def test_certificates_that_nobody_is_asked_for_are_told(tmp_path: Path) -> None:
     file = auth_file(tmp_path, '[[certificates]]\ndns = "x"\nrole = "client"')
-    (doubt,) = access(tmp_path, auth_file=file).doubts(LOCAL)
+    (doubt,) = access(tmp_path, auth_file=file).warnings(LOCAL)
     assert doubt == "auth_file names certificates, but without ssl_client_ca no client is asked for one"
 
 
@@ -130,7 +130,7 @@ async def test_another_certificate_is_another_context_and_the_same_door(tmp_path
     made = access(tmp_path, use_ssl=True)
     door, before = made.context, made.context.newest
     self_signed(tmp_path)
-    await made.files[0].look()
+    await made.files[0].check()
     assert made.context is door
     assert door.newest is not before
 
@@ -139,7 +139,7 @@ async def test_another_auth_file_is_other_rules(tmp_path: Path) -> None:
     made = access(tmp_path, auth_file=auth_file(tmp_path))
     before = made.admission.rules
     auth_file(tmp_path, new_token("other", "admin")[1])
-    await made.files[0].look()
+    await made.files[0].check()
     assert made.admission.rules not in (None, before)
 
 
@@ -160,7 +160,7 @@ async def test_it_looks_again_and_again_and_says_whether_all_is_current(tmp_path
         auth_file(tmp_path, rows)
 
     with pytest.raises(Stop):
-        await made.keep(said.append, sleep=sleep)
+        await made.watch(said.append, sleep=sleep)
     assert said == [True, False, True]
 
 
@@ -178,7 +178,7 @@ async def test_a_fault_of_ours_is_logged_and_does_not_end_it(
         raise RuntimeError("ours")
 
     with pytest.raises(Stop):
-        await made.keep(fail, sleep=sleep)
+        await made.watch(fail, sleep=sleep)
     assert len([record for record in caplog.records if record.exc_info]) == 3
 
 
@@ -188,11 +188,11 @@ async def test_a_fault_of_ours_is_logged_and_does_not_end_it(
 @pytest.mark.parametrize(
     ("left_s", "line"),
     [
-        (SOON_SECONDS + 1, None),
-        (SOON_SECONDS, "WARNING certificate expires soon file={file} at={at} days=30.0"),
+        (EXPIRY_WARNING_SECONDS + 1, None),
+        (EXPIRY_WARNING_SECONDS, "WARNING certificate expires soon file={file} at={at} days=30.0"),
         (DAY_SECONDS / 2, "WARNING certificate expires soon file={file} at={at} days=0.5"),
         (0, "ERROR certificate has expired file={file} at={at}"),
-        (-SOON_SECONDS, "ERROR certificate has expired file={file} at={at}"),
+        (-EXPIRY_WARNING_SECONDS, "ERROR certificate has expired file={file} at={at}"),
     ],
 )
 def test_the_end_is_told_when_it_is_near(
@@ -200,7 +200,7 @@ def test_the_end_is_told_when_it_is_near(
 ) -> None:
     until = NOW + datetime.timedelta(seconds=left_s)
     file = self_signed(tmp_path, until=until).certificate
-    access(tmp_path, use_ssl=True).tell_expiry()
+    access(tmp_path, use_ssl=True).log_expiry()
     assert told() == ([line.format(file=file, at=until.isoformat())] if line else [])
 
 
@@ -210,7 +210,7 @@ def test_it_is_told_once_a_day(tmp_path: Path, told: Callable[[], list[str]]) ->
     made = access(tmp_path, monotonic=monotonic, use_ssl=True)
     for hour in range(49):
         monotonic.now = 3600.0 * hour
-        made.tell_expiry()
+        made.log_expiry()
     assert len(told()) == 3
 
 
@@ -219,10 +219,10 @@ async def test_a_renewed_certificate_ends_the_warnings_and_its_own_end_is_told(
 ) -> None:
     self_signed(tmp_path, until=NOW + datetime.timedelta(days=3))
     made = access(tmp_path, use_ssl=True)
-    made.tell_expiry()
+    made.log_expiry()
     assert "days=3.0" in told()[0]
     for days, lines in ((2, 1), (90, 0)):
         self_signed(tmp_path, until=NOW + datetime.timedelta(days=days))
-        await made.files[0].look()
-        made.tell_expiry()
+        await made.files[0].check()
+        made.log_expiry()
         assert len(told()) == lines

@@ -144,7 +144,7 @@ def test_who_shows_no_token_or_a_wrong_one_is_told_what_is_expected(
         for wrong, words in (
             ("", "authorization: missing; expected Bearer and a token"),
             ("secret", "authorization: not a token of this server"),
-            (f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}", "the token is not known here"),
+            (f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}", "the token is unknown"),
         ):
             for method in METHODS:
                 for _ in range(4):

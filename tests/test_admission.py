@@ -93,7 +93,7 @@ def test_new_rules_hold_from_the_next_call_on(tmp_path: Path, clock: Clock) -> N
     admit.rules = others
     admit(SELECT, two, False)
     for again in (False, True):
-        with pytest.raises(Unauthenticated, match="no longer"):
+        with pytest.raises(Unauthenticated, match="was revoked"):
             admit(SELECT, one, again)
 
 
@@ -104,7 +104,7 @@ def test_who_calls_too_often_is_told_how_long_to_wait(clock: Clock) -> None:
     with pytest.raises(TooManyCalls) as refused:
         admit(SELECT, caller(), False)
     assert refused.value.wait_s == 0.75
-    assert refused.value.message == "more than 1 calls a second; the next is taken in 0.750 s"
+    assert refused.value.message == "more than 1 calls a second; the next is accepted in 0.750 s"
     clock.now += 0.75
     admit(SELECT, caller(), False)
 

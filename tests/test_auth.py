@@ -95,14 +95,14 @@ def test_any_other_character_makes_it_another_token(tmp_path: Path) -> None:
         if token[at] == "_" and at == len("routing_") + 16:
             continue
         forged = token[:at] + ("0" if token[at] != "0" else "1") + token[at + 1 :]
-        assert "not known here, or no longer" in stranger(known, caller(f"Bearer {forged}"))
+        assert "unknown or was revoked" in stranger(known, caller(f"Bearer {forged}"))
 
 
 def test_a_token_of_another_file_is_not_known(tmp_path: Path) -> None:
     known = rules(tmp_path, new_token("one", "admin")[1])
     token, _ = new_token("one", "admin")
     assert stranger(known, caller(f"Bearer {token}")) == (
-        "authorization: the token is not known here, or no longer"
+        "authorization: the token is unknown or was revoked"
     )
 
 
@@ -234,7 +234,7 @@ def test_reflection_is_for_everybody_who_is_known(role: str) -> None:
 
 
 def test_a_file_without_rows_is_refused_since_it_lets_nobody_in(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == "expected [[tokens]] or [[certificates]]; this lets nobody in"
+    assert refusal(tmp_path) == "expected [[tokens]] or [[certificates]]; without, all calls are refused"
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.access.reload import Reloaded
+from routing.access.reload import WatchedFiles
 from routing.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ class Number:
         self.file.write_text("1")
         self.used: list[int] = []
         self.reads = 0
-        self.followed = Reloaded("number", (str(self.file),), self._read, self.used.append)
+        self.followed = WatchedFiles("number", (str(self.file),), self._read, self.used.append)
 
     def _read(self) -> int:
         self.reads += 1
@@ -43,12 +43,12 @@ def test_a_file_that_cannot_be_read_at_the_start_stops_it(tmp_path: Path) -> Non
         raise ConfigError("number", "", "expected a number")
 
     with pytest.raises(ConfigError):
-        Reloaded("number", (str(tmp_path / "number"),), read, [].append)
+        WatchedFiles("number", (str(tmp_path / "number"),), read, [].append)
 
 
 async def test_a_file_that_stays_is_not_read_again(number: Number) -> None:
     for _ in range(3):
-        await number.followed.look()
+        await number.followed.check()
     assert (number.used, number.reads) == ([1], 1)
 
 
@@ -57,7 +57,7 @@ async def test_a_file_that_was_written_is_read_again(
 ) -> None:
     number.file.write_text("22")
     for _ in range(3):
-        await number.followed.look()
+        await number.followed.check()
     assert (number.used, number.reads) == ([1, 22], 2)
     assert said(caplog) == ["files reloaded what=number"]
 
@@ -69,7 +69,7 @@ async def test_a_file_that_was_replaced_by_one_as_long_and_as_old_is_read_again(
     old = number.file.stat()
     os.utime(tmp_path / "new", ns=(old.st_atime_ns, old.st_mtime_ns))
     os.replace(tmp_path / "new", number.file)
-    await number.followed.look()
+    await number.followed.check()
     assert number.used == [1, 2]
 
 
@@ -79,11 +79,11 @@ async def test_what_a_link_leads_to_counts(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("number")
     used: list[str] = []
-    followed = Reloaded("link", (str(link),), link.read_text, used.append)
+    followed = WatchedFiles("link", (str(link),), link.read_text, used.append)
     (tmp_path / "next").write_text("3")
     (tmp_path / "other").symlink_to("next")
     os.replace(tmp_path / "other", link)
-    await followed.look()
+    await followed.check()
     assert used == ["2", "3"]
 
 
@@ -92,10 +92,10 @@ async def test_a_broken_file_changes_nothing_and_is_told_once(
 ) -> None:
     number.file.write_text("two")
     for _ in range(3):
-        await number.followed.look()
+        await number.followed.check()
     assert number.used == [1]
     assert not number.followed.current
-    assert repr(number.followed) == "<Reloaded number outdated>"
+    assert repr(number.followed) == "<WatchedFiles number outdated>"
     assert said(caplog) == ["files not reloaded what=number reason=number: expected a number, got 'two'"]
 
 
@@ -104,7 +104,7 @@ async def test_it_goes_on_with_the_file_once_it_is_right(
 ) -> None:
     for text in ("two", "2"):
         number.file.write_text(text)
-        await number.followed.look()
+        await number.followed.check()
     assert (number.used, number.followed.current) == ([1, 2], True)
     assert said(caplog)[-1] == "files reloaded what=number"
 
@@ -112,7 +112,7 @@ async def test_it_goes_on_with_the_file_once_it_is_right(
 async def test_another_mistake_is_told_too(number: Number, caplog: pytest.LogCaptureFixture) -> None:
     for text in ("two", "three", "three"):
         number.file.write_text(text)
-        await number.followed.look()
+        await number.followed.check()
     assert len(said(caplog)) == 2
 
 
@@ -121,10 +121,10 @@ async def test_a_file_that_is_gone_is_told_once_and_found_again(
 ) -> None:
     number.file.rename(number.file.with_suffix(".away"))
     for _ in range(3):
-        await number.followed.look()
+        await number.followed.check()
     assert "No such file" in said(caplog)[-1]
     number.file.with_suffix(".away").rename(number.file)
-    await number.followed.look()
+    await number.followed.check()
     assert number.followed.current
     assert [line.split(" what")[0] for line in said(caplog)] == ["files not reloaded", "files reloaded"]
 
@@ -135,10 +135,10 @@ async def test_a_file_that_was_out_of_reach_is_found_again_as_it_was(tmp_path: P
     disk.mkdir()
     number = Number(disk)
     disk.rename(tmp_path / "gone")
-    await number.followed.look()
+    await number.followed.check()
     assert not number.followed.current
     (tmp_path / "gone").rename(disk)
-    await number.followed.look()
+    await number.followed.check()
     assert number.followed.current
 
 
@@ -153,7 +153,7 @@ async def test_what_could_not_be_read_is_tried_again_though_the_file_stays(
     number.file.write_text("2")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", fail)
-        await number.followed.look()
+        await number.followed.check()
         assert not number.followed.current
-    await number.followed.look()
+    await number.followed.check()
     assert number.used == [1, 2]

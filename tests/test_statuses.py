@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routing import errors
 from routing.errors import BadMessage, InvalidArgument, NoEligibleBackend, RoutingError
-from routing.rpc.status import MAX_MESSAGE_BYTES, STATUSES, status_message, verdict
+from routing.rpc.status import MAX_MESSAGE_BYTES, STATUSES, status_and_message, status_message
 
 NEVER_IN_A_CALL = {RoutingError, errors.BadTrace, errors.ConfigError, errors.MissingExtra}
 """Errors of an operator; a caller who meets one has met a fault of ours."""
@@ -26,19 +26,19 @@ def test_a_more_special_error_has_the_status_of_its_kind() -> None:
     class Negative(InvalidArgument):
         pass
 
-    assert verdict(Negative("size", -1, "0 or more"))[0] is Status.INVALID_ARGUMENT
+    assert status_and_message(Negative("size", -1, "0 or more"))[0] is Status.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("secret"), RoutingError("secret"), errors.MissingExtra("x", "cli")]
 )
 def test_anything_else_is_internal_and_says_no_more(error: Exception) -> None:
-    assert verdict(error) == (Status.INTERNAL, "internal error")
+    assert status_and_message(error) == (Status.INTERNAL, "internal error")
 
 
 def test_a_status_that_somebody_raised_as_such_stays() -> None:
-    assert verdict(GRPCError(Status.UNIMPLEMENTED)) == (Status.UNIMPLEMENTED, "")
-    assert verdict(GRPCError(Status.ABORTED, "why")) == (Status.ABORTED, "why")
+    assert status_and_message(GRPCError(Status.UNIMPLEMENTED)) == (Status.UNIMPLEMENTED, "")
+    assert status_and_message(GRPCError(Status.ABORTED, "why")) == (Status.ABORTED, "why")
 
 
 def test_a_short_message_stays_as_it_is() -> None:

@@ -25,9 +25,9 @@ def refusal(certificate: object, key: object) -> str:
     return message
 
 
-def context_of(pair: Pair, authority: Pair | None = None, *, everybody: bool = True) -> ssl.SSLContext:
+def context_of(pair: Pair, authority: Pair | None = None, *, required: bool = True) -> ssl.SSLContext:
     client_ca = str(authority.certificate) if authority else ""
-    return server_context(TlsFiles(str(pair.certificate), str(pair.key), client_ca, everybody))
+    return server_context(TlsFiles(str(pair.certificate), str(pair.key), client_ca, required))
 
 
 def handshake(
@@ -175,14 +175,14 @@ def test_a_client_that_the_authority_vouches_for_is_let_in(
 
 
 @VERSIONS
-@pytest.mark.parametrize("everybody", [True, False])
+@pytest.mark.parametrize("required", [True, False])
 def test_a_client_of_another_authority_is_refused(
-    pair: Pair, tmp_path: Path, version: ssl.TLSVersion, everybody: bool
+    pair: Pair, tmp_path: Path, version: ssl.TLSVersion, required: bool
 ) -> None:
     authority, other = self_signed(tmp_path, "authority"), self_signed(tmp_path, "other")
     client = signed_by(other, tmp_path, "client", common_name="uploader")
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
-        shaken(context_of(pair, authority, everybody=everybody), showing(pair, client, version))
+        shaken(context_of(pair, authority, required=required), showing(pair, client, version))
 
 
 @VERSIONS
@@ -203,7 +203,7 @@ def test_a_client_without_a_certificate_is_let_in_only_if_it_may_have_something_
     authority = self_signed(tmp_path, "authority")
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
         shaken(context_of(pair, authority), showing(pair, None, version))
-    server = shaken(context_of(pair, authority, everybody=False), showing(pair, None, version))
+    server = shaken(context_of(pair, authority, required=False), showing(pair, None, version))
     assert not server.getpeercert()
 
 

@@ -1,4 +1,4 @@
-"""Whether a call is let in: who calls, how often they do, and whether they may."""
+"""Admits or refuses calls: authentication, the rate limit, the role."""
 
 import ipaddress
 from collections.abc import Callable
@@ -10,13 +10,16 @@ from routing.errors import TooManyCalls, Unauthenticated
 from routing.rpc.caller import Caller, Peer
 
 _NETWORK_BITS = 64
-"""An IPv6 address counts as its network: that is the least that one customer is given
-(RFC 6177), and 2⁶⁴ addresses are no 2⁶⁴ callers."""
+"""An IPv6 address counts as its /64 network, the least that one customer is assigned (RFC 6177):
+otherwise one caller could use 2⁶⁴ addresses, each with a rate limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Authentication:
-    """What was found out about a caller under certain rules; `account` is whose calls are counted."""
+    """The result of authenticating a caller under `rules`: an identity, or why there is none.
+
+    `account` names the token bucket that its calls are counted in.
+    """
 
     rules: Rules | None
     account: str
@@ -25,10 +28,10 @@ class _Authentication:
 
 
 class Admission:
-    """Lets calls in, or raises why not. `rules` may be replaced at any time, and hold from
-    the next call, and the next message of an open stream, on.
+    """Admits a call, or raises why not. `rules` may be replaced at any time; the new ones apply
+    to the next call, and to the next message of an open stream.
 
-    Without rules everybody may call everything. `clock` tells monotonic seconds.
+    Without rules any caller may call any method. `clock` returns monotonic seconds.
     """
 
     def __init__(self, rules: Rules | None, limit: RateLimit | None, *, clock: Callable[[], float]) -> None:
@@ -40,10 +43,10 @@ class Admission:
         return f"<Admission {self.rules!r} {self._limit!r}>"
 
     def __call__(self, path: str, caller: Caller, again: bool) -> None:
-        """Raises TooManyCalls, Unauthenticated or PermissionDenied. With `again` it is about a
-        stream that was let in, which costs its caller no call more.
+        """Raises TooManyCalls, Unauthenticated or PermissionDenied. `again` checks an open stream
+        that was admitted before, which does not count as another call.
 
-        Also strangers have an account, that of their address: who tries tokens is slowed down.
+        Callers that fail authentication are counted by address, so guessing tokens is rate limited.
         """
         authentication = caller.authentication
         if authentication is None or authentication.rules is not self.rules:
@@ -69,18 +72,18 @@ class Admission:
     def _count(self, account: str, limit: RateLimit) -> None:
         wait_s = limit.take(account, now=self._clock())
         if wait_s:
-            often = f"more than {limit.per_second:g} calls a second"
-            raise TooManyCalls(f"{often}; the next is taken in {wait_s:.3f} s", wait_s)
+            rate = f"more than {limit.per_second:g} calls a second"
+            raise TooManyCalls(f"{rate}; the next is accepted in {wait_s:.3f} s", wait_s)
 
 
 def address(peer: Peer) -> str:
-    """The account of whoever calls from there."""
+    """The account of a caller that is known by its address only."""
     try:
         found = ipaddress.ip_address(peer.host)
-    except ValueError:  # in memory, or by a Unix socket: whoever can is on this machine
+    except ValueError:  # in memory, or over a Unix socket: the caller is on this machine
         return "address"
     if isinstance(found, ipaddress.IPv6Address):
-        # On a socket that takes both, IPv4 comes as ::ffff:192.0.2.1, all in one network.
+        # A dual-stack socket reports IPv4 as ::ffff:192.0.2.1, and those share one /64.
         if found.ipv4_mapped is not None:
             return f"address {found.ipv4_mapped}"
         return f"address {ipaddress.IPv6Network((int(found), _NETWORK_BITS), strict=False)}"

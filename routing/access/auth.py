@@ -1,9 +1,9 @@
-"""Who is calling, and what that lets them do: tokens and certificates, each with a role.
+"""Authenticates callers by token or certificate, and authorises them by role.
 
-A token is `routing_SALT_SECRET`. The file keeps the salt, which finds the row, and the
-SHA-256 of the whole token, which the secret cannot be found from: it has 256 random bits,
-so there is nothing to guess. A slow hash (scrypt, PBKDF2) is for passwords, whose few bits
-it stretches; here it would only let strangers make us work.
+A token is `routing_SALT_SECRET`. The file stores the salt, which is the key of its row, and the
+SHA-256 of the whole token. The secret has 256 random bits, so the hash cannot be inverted by
+guessing. A slow hash (scrypt, PBKDF2) is for passwords, which have few bits; here it would only
+let unauthenticated callers consume CPU time.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "admin": ROUTING_METHODS,
     }
 )
-"""What each role may call of the routing service. All may ask for the schema by reflection,
-and health asks nobody."""
+"""The methods of the routing service that each role may call. Every role may use reflection, and
+health needs no authentication."""
 
-_NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+_ROLES_BY_PATH: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         method_path(ROUTING_SERVICE, method): tuple(
             role for role, methods in ROLES.items() if method in methods
@@ -39,8 +39,8 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         for method in ROUTING_METHODS
     }
 )
-"""By method path, who may call it. A method of the service that is not here is for admins
-until it is; what is not of the service is for everybody who is known."""
+"""{method path: the roles that may call it}. A method of the routing service without an entry is
+for admins; methods of other services are for all roles."""
 
 _ADMIN: Final = ("admin",)
 
@@ -55,7 +55,7 @@ _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller that is known: its name, for limits and messages, and its role."""
+    """An authenticated caller: its name, for limits and messages, and its role."""
 
     name: str
     role: str
@@ -70,27 +70,31 @@ class _Token:
 
 
 class Rules:
-    """Who may call: what an auth file says."""
+    """The contents of an auth file: who may call, and with which role."""
 
     def __init__(self, tokens: Mapping[str, _Token], certificates: Mapping[str, Identity]) -> None:
         self._tokens = tokens
         self._certificates = certificates
-        ways = ("Bearer and a token",) * bool(tokens) + ("a client certificate",) * bool(certificates)
-        self._expected = " or ".join(ways)
+        accepted = []
+        if tokens:
+            accepted.append("Bearer and a token")
+        if certificates:
+            accepted.append("a client certificate")
+        self._expected = " or ".join(accepted)
 
     @property
     def certificates(self) -> int:
-        """How many certificate names are known."""
+        """The number of accepted certificate names."""
         return len(self._certificates)
 
     def __repr__(self) -> str:
         return f"<Rules tokens={len(self._tokens)} certificates={len(self._certificates)}>"
 
     def identify(self, caller: Caller) -> Identity:
-        """Who calls; Unauthenticated says what is missing or not known.
+        """The caller's identity; Unauthenticated says what is missing or unknown.
 
-        A token counts alone: one that is wrong is not made up for by a certificate, or
-        nobody would notice.
+        A caller that sends a token is judged by the token alone. If a valid certificate made up
+        for a wrong token, the mistake would go unnoticed.
         """
         if caller.authorization is not None:
             return self._by_token(caller.authorization)
@@ -101,8 +105,9 @@ class Rules:
         for name in names:
             if name in self._certificates:
                 return self._certificates[name]
-        shown = listed(names) or "none"
-        raise Unauthenticated(f"the client certificate's names ({shown}) are not known here")
+        raise Unauthenticated(
+            f"the client certificate's names ({listed(names) or 'none'}) are not known here"
+        )
 
     def _by_token(self, authorization: str) -> Identity:
         bearer = _BEARER.fullmatch(authorization)
@@ -111,21 +116,21 @@ class Rules:
             raise Unauthenticated("authorization: not a token of this server; expected Bearer and a token")
         row = self._tokens.get(token[1])
         if row is None or not hmac.compare_digest(_digest(token[0]), row.sha256):
-            raise Unauthenticated("authorization: the token is not known here, or no longer")
+            raise Unauthenticated("authorization: the token is unknown or was revoked")
         return row.identity
 
 
 def check_role(path: str, identity: Identity) -> None:
-    """Raises PermissionDenied if this caller may not call this method."""
-    needed = _NEEDED.get(path) or (_ADMIN if path.startswith(_ROUTING_PATHS) else tuple(ROLES))
-    if identity.role not in needed:
+    """Raises PermissionDenied if this caller's role may not call this method."""
+    allowed = _ROLES_BY_PATH.get(path) or (_ADMIN if path.startswith(_ROUTING_PATHS) else tuple(ROLES))
+    if identity.role not in allowed:
         method = path.rpartition("/")[2]
-        roles = " or ".join(needed)
+        roles = " or ".join(allowed)
         raise PermissionDenied(f"{method} needs the role {roles}; {identity.name} has {identity.role}")
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names in a certificate, as `getpeercert` tells of it, each with its kind.
+    """The names in a certificate, in the form of `getpeercert`, each prefixed with its kind.
 
     >>> certificate_names({
     ...     "subject": ((("organizationName", "Example"),), (("commonName", "uploader"),)),
@@ -135,20 +140,22 @@ def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """
     subject = (pair for part in certificate.get("subject", ()) for pair in part)
     names = [*subject, *certificate.get("subjectAltName", ())]
-    return tuple(_named(_NAMES[kind], name) for kind, name in names if kind in _NAMES)
+    return tuple(_qualified_name(_NAME_KEYS[kind], name) for kind, name in names if kind in _NAME_KEYS)
 
 
-_NAMES: Final[Mapping[str, str]] = MappingProxyType({"commonName": "common_name", "DNS": "dns", "URI": "uri"})
-"""What `getpeercert` calls the names that a row of `[[certificates]]` may give."""
+_NAME_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {"commonName": "common_name", "DNS": "dns", "URI": "uri"}
+)
+"""{name in `getpeercert`: key in a row of `[[certificates]]`}."""
 
 
-def _named(kind: str, name: str) -> str:
-    # The kind is part of the name: an authority that checks DNS names may let anybody choose a common name.
+def _qualified_name(kind: str, name: str) -> str:
+    # The kind is part of the name: an authority that verifies DNS names may not verify common names.
     return f"{kind}:{name.lower() if kind == 'dns' else name}"
 
 
 def new_token(name: str, role: str) -> tuple[str, str]:
-    """A token that nobody has seen yet, and the row of an auth file that knows it."""
+    """A new random token, and the row of an auth file that accepts it."""
     salt = secrets.token_hex(_SALT_BYTES)
     token = f"routing_{salt}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     values = {"name": name, "role": role, "salt": salt, "sha256": _digest(token).hex()}
@@ -182,14 +189,14 @@ _TOKEN_KEYS: Final[Mapping[str, Validator]] = MappingProxyType(
 )
 
 _CERTIFICATE_KEYS: Final[Mapping[str, Validator]] = MappingProxyType(
-    {**dict.fromkeys(_NAMES.values(), text(1, 1024)), "role": ROLE}
+    {**dict.fromkeys(_NAME_KEYS.values(), text(1, 1024)), "role": ROLE}
 )
 
 
 def read_rules(path: str) -> Rules:
-    """The rules in the auth file at `path`; ConfigError says what is wrong with it.
+    """The rules in the auth file at `path`; ConfigError names the invalid row and key.
 
-    A file that lets nobody in is refused: it was more likely cut short than meant.
+    A file without rows is refused: it is more likely truncated than intended.
     """
     tables, where = read_file(path), place(path)
     check_keys(tables, ("tokens", "certificates"), where)
@@ -200,15 +207,17 @@ def read_rules(path: str) -> Rules:
         tokens[row["salt"]] = _Token(bytes.fromhex(row["sha256"]), Identity(row["name"], row["role"]))
     certificates: dict[str, Identity] = {}
     for key, row in _rows(tables, "certificates", _CERTIFICATE_KEYS, where, required=("role",)):
-        kinds = [kind for kind in _NAMES.values() if kind in row]
+        kinds = [kind for kind in _NAME_KEYS.values() if kind in row]
         if len(kinds) != 1:
-            raise ConfigError(where, key, f"expected one of {listed(_NAMES.values())}, got {len(kinds)}")
-        name = _named(kinds[0], row[kinds[0]])
+            raise ConfigError(where, key, f"expected one of {listed(_NAME_KEYS.values())}, got {len(kinds)}")
+        name = _qualified_name(kinds[0], row[kinds[0]])
         if name in certificates:
             raise ConfigError(where, f"{key}.{kinds[0]}", "expected a name that no other row has")
         certificates[name] = Identity(name, row["role"])
     if not tokens and not certificates:
-        raise ConfigError(where, "", "expected [[tokens]] or [[certificates]]; this lets nobody in")
+        raise ConfigError(
+            where, "", "expected [[tokens]] or [[certificates]]; without, all calls are refused"
+        )
     return Rules(tokens, certificates)
 
 
@@ -220,7 +229,7 @@ def _rows(
     *,
     required: tuple[str, ...],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row's place, and its checked values."""
+    """The dotted key of each row, and its validated values."""
     rows = tables.get(name, [])
     if not isinstance(rows, list):
         raise ConfigError(where, name, f"expected [[{name}]] tables, got {described(rows)}")

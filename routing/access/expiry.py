@@ -1,9 +1,8 @@
-"""When a certificate expires, read from its file.
+"""Reads from a PEM file when its certificates expire.
 
-The standard library tells it only of certificates that a handshake has verified, which one
-that has expired does not survive. So the few bytes in question are read here, by the rules
-of DER (ITU-T X.690): each element is a tag, a length, and that many bytes, which may hold
-elements again.
+The standard library reports the dates only of certificates that a handshake has verified, which
+fails for one that has expired. So this module parses the DER encoding (ITU-T X.690) itself: each
+element is a tag, a length, and that many bytes, which may contain elements again.
 """
 
 import base64
@@ -19,17 +18,17 @@ _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 _FORMATS: Final = {_UTC_TIME: "%y%m%d%H%M%SZ", _GENERALIZED_TIME: "%Y%m%d%H%M%SZ"}
-"""How RFC 5280, section 4.1.2.5, has them written."""
+"""The two time formats of RFC 5280, section 4.1.2.5."""
 
 _LAST_UTC_YEAR: Final = 2049
-"""A UTCTime's two digits mean 1950 to 2049 there; strptime takes 1969 to 2068."""
+"""In RFC 5280 the two-digit year of a UTCTime means 1950 to 2049; strptime reads 1969 to 2068."""
 
 
 def expires_at(path: str) -> float | None:
-    """When the first of the certificates in a PEM file expires, in Unix seconds.
+    """When the first certificate of the chain in a PEM file expires, in Unix seconds.
 
-    A chain is of no use any more when one of its links is not. None where that cannot be
-    told: OpenSSL reads what no authority writes.
+    The chain is invalid from then on. None if the file cannot be parsed here: OpenSSL accepts
+    encodings that no authority produces.
     """
     try:
         return min(not_after(base64.b64decode(found)) for found in _PEM.findall(Path(path).read_bytes()))
@@ -57,14 +56,14 @@ def not_after(certificate: bytes) -> float:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The elements that lie one after the other in these bytes, as tag and content."""
+    """The consecutive elements in these bytes, as tag and content."""
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2
-        if length & 0x80:  # then it is how many bytes the length takes
+        if length & 0x80:  # the other seven bits are the number of bytes of the length
             size = length & 0x7F
             length, at = int.from_bytes(data[at : at + size]), at + size
         if at + length > len(data):
-            raise ValueError("an element ends after its bytes")
+            raise ValueError("an element is longer than the bytes around it")
         yield tag, data[at : at + length]
         at += length

@@ -1,4 +1,4 @@
-"""Files that are read again when they change, while the server runs."""
+"""Reloads files when they change while the server runs."""
 
 import asyncio
 import logging
@@ -12,67 +12,67 @@ log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-_Marks = tuple[tuple[int, ...], ...]
+_Fingerprint = tuple[tuple[int, ...], ...]
 
 
-class Reloaded(Generic[Value]):
-    """A value that comes from some files, and changes when they do.
+class WatchedFiles(Generic[Value]):
+    """A value read from files, and read again when they change.
 
-    What is on the disk counts only if it can be read: else the value that was read last
-    stays, until the files are right again. `current` says whether it is what the files say.
+    If the files become invalid, the last valid value stays in force until they are valid again.
+    `current` says whether the value in force is that of the files.
     """
 
     def __init__(
         self, what: str, paths: Sequence[str], read: Callable[[], Value], use: Callable[[Value], None]
     ) -> None:
-        """Reads the files, and raises what `read` does. `what` is for the log, `use` is handed
-        the value, now and whenever there is another."""
+        """Reads the files, and raises what `read` raises. `what` names them in the log; `use` is
+        called with the value, now and after each change."""
         self._what = what
         self._paths = paths
         self._read = read
         self._use = use
-        self._complaint = ""
-        # Before they are read: a change in between is seen as one that comes later.
-        self._marks = _marks(paths)
+        self._error = ""
+        # Taken before reading, so a change in between is detected by the next check.
+        self._fingerprint = _fingerprint(paths)
         use(read())
 
     def __repr__(self) -> str:
-        return f"<Reloaded {self._what}{' outdated' * (not self.current)}>"
+        return f"<WatchedFiles {self._what} {'current' if self.current else 'outdated'}>"
 
     @property
     def current(self) -> bool:
-        return not self._complaint
+        return not self._error
 
-    async def look(self) -> None:
-        """Reads the files again if they have changed, or could not be read the last time; on a
-        worker thread, since a file may lie on a slow disk, or on a network that is gone."""
+    async def check(self) -> None:
+        """Reads the files again if they changed, or were invalid the last time. Uses a worker
+        thread: a file may be on a slow disk or an unreachable network."""
         try:
-            found = await asyncio.to_thread(self._changed)
+            changed = await asyncio.to_thread(self._read_if_changed)
         except (RoutingError, OSError) as error:
-            if str(error) != self._complaint:
+            if str(error) != self._error:
                 log.warning("files not reloaded what=%s reason=%s", self._what, error)
-            self._complaint = str(error)
+            self._error = str(error)
             return
-        if found is not None:
-            self._marks, value = found
-            self._complaint = ""
+        if changed is not None:
+            self._fingerprint, value = changed
+            self._error = ""
             self._use(value)
             log.info("files reloaded what=%s", self._what)
 
-    def _changed(self) -> tuple[_Marks, Value] | None:
-        marks = _marks(self._paths)
-        return None if marks == self._marks and self.current else (marks, self._read())
+    def _read_if_changed(self) -> tuple[_Fingerprint, Value] | None:
+        fingerprint = _fingerprint(self._paths)
+        return None if fingerprint == self._fingerprint and self.current else (fingerprint, self._read())
 
 
-def _marks(paths: Sequence[str]) -> _Marks:
-    """What differs when a file was written, replaced, taken away or made unreadable."""
-    return tuple(map(_mark, paths))
+def _fingerprint(paths: Sequence[str]) -> _Fingerprint:
+    """Differs after a file was written, replaced, removed or made unreadable."""
+    return tuple(map(_file_fingerprint, paths))
 
 
-def _mark(path: str) -> tuple[int, ...]:
+def _file_fingerprint(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
     except OSError as error:
         return (error.errno or 0,)
-    # The time of the last change covers a copy that keeps the time of the last write.
+    # ctime also changes for a copy that preserves mtime.
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,4 +1,4 @@
-"""TLS for the server as an SSL context; every mistake in its files is one line."""
+"""Builds the server's SSL context; each error in its files is one line."""
 
 import ssl
 from dataclasses import dataclass
@@ -8,33 +8,33 @@ from typing import Any, Never
 from routing.errors import ConfigError
 
 ALPN = ("h2",)
-"""gRPC is HTTP/2 only. A client that offers only other protocols agrees on none, and is
-then refused on its first bytes; one that offers none at all (an old library) is served."""
+"""gRPC is HTTP/2 only. With a client that offers only other protocols, none is negotiated, and its
+first bytes are refused; one that sends no ALPN (an old library) is served."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the server's certificate chain, its unencrypted key, and the authorities of
-    clients, empty where no client needs a certificate. `everybody` needs one, or only who
-    has nothing else to show."""
+    """PEM files: the server's certificate chain, its unencrypted key, and the authorities that
+    sign clients' certificates; empty if clients are not asked for one. Without
+    `require_client_certificate`, a client may send a token instead."""
 
     certificate: str
     key: str
     client_ca: str = ""
-    everybody: bool = True
+    require_client_certificate: bool = True
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All that there are."""
+        """The files that are given."""
         return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
 
 
 class NewestContext(ssl.SSLContext):
-    """A context that has each new connection begin with the newest one it was given.
+    """A context that starts each new connection with its `newest` context.
 
-    asyncio keeps the context that a socket was first served with. A certificate can be
-    replaced in that one, but an authority only added; and with a new one, sessions that an
-    authority's clients began before it was removed cannot be resumed either.
+    asyncio keeps the context that a socket was first served with. In that one a certificate can be
+    replaced, but authorities can only be added. A new context also refuses to resume the sessions
+    of clients whose authority was removed.
     """
 
     newest: ssl.SSLContext
@@ -49,9 +49,9 @@ class NewestContext(ssl.SSLContext):
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with these files.
+    """A context for TLS 1.2 and 1.3 with these files.
 
-    Raises ConfigError naming `ssl_cert`, `ssl_key` or `ssl_client_ca`. Never asks for a
+    Raises ConfigError naming `ssl_cert`, `ssl_key` or `ssl_client_ca`. Never prompts for a
     password.
     """
     _require_certificates("ssl_cert", files.certificate)
@@ -65,7 +65,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     if files.client_ca:
         _require_certificates("ssl_client_ca", files.client_ca)
         context.load_verify_locations(files.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED if files.everybody else ssl.CERT_OPTIONAL
+        context.verify_mode = ssl.CERT_REQUIRED if files.require_client_certificate else ssl.CERT_OPTIONAL
     return context
 
 
@@ -99,7 +99,7 @@ def _require_file(setting: str, path: str) -> None:
 
 
 def _require_certificates(setting: str, path: str) -> None:
-    """Separates a bad certificate from a bad key, which load_cert_chain reports alike."""
+    """Tells a bad certificate from a bad key, for which load_cert_chain raises the same error."""
     _require_file(setting, path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)

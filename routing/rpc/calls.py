@@ -26,7 +26,7 @@ from routing.errors import Draining
 from routing.rpc.caller import Caller
 from routing.rpc.exchange import Exchange, framed, too_large
 from routing.rpc.reply import FastPathHandler, PendingReply, Reply, advance
-from routing.rpc.status import trailers, verdict
+from routing.rpc.status import status_and_message, trailers
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class Calls:
         # A handler may raise anything, and the client must hear a status and not a broken stream:
         # `verdict` knows the errors of the tree; any other is a fault of ours, logged with its traceback.
         except Exception as error:
-            status, message = verdict(error)
+            status, message = status_and_message(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
             await exchange.refuse(status, message, trailers(error))
@@ -234,7 +234,7 @@ class Calls:
         # As in `_surround`: whatever a handler raises becomes a status here, for what is answered
         # without a task. Let through, it would end the connection and all other calls on it.
         except Exception as error:
-            status, message = verdict(error)
+            status, message = status_and_message(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
             return Reply(b"", status, message, trailers(error))

@@ -19,7 +19,7 @@ from routing_pb.grpc.reflection.v1 import (
 
 from routing.errors import InvalidArgument, NotServed, RoutingError, listed, shown
 from routing.protobuf.descriptors import Schema
-from routing.rpc.status import verdict
+from routing.rpc.status import status_and_message
 
 
 class Reflection(ServerReflectionBase):
@@ -42,7 +42,7 @@ class Reflection(ServerReflectionBase):
             try:
                 answer = self._answer(request)
             except RoutingError as error:
-                status, message = verdict(error)
+                status, message = status_and_message(error)
                 answer = ServerReflectionResponse(error_response=ErrorResponse(status.value, message))
             answer.valid_host = request.host
             answer.original_request = request

@@ -50,7 +50,7 @@ _FIXED_TEXT_BYTES = 128
 """The most that the text around the reasons takes."""
 
 
-def verdict(error: Exception) -> tuple[Status, str]:
+def status_and_message(error: Exception) -> tuple[Status, str]:
     """The status and the message that a caller receives for an error."""
     if isinstance(error, GRPCError):  # the generated base's "not implemented"
         return error.status, error.message or ""

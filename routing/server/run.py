@@ -46,7 +46,7 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
         )
         log.info("server starting address=%s tls=%s backends=%d version=%s", *facts, __version__)
         hosts = [one.getsockname()[0] for one in listening]
-        for warning in (*settings.warnings, *access.doubts(hosts)):
+        for warning in (*settings.warnings, *access.warnings(hosts)):
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
         assembly.store.start()
@@ -71,7 +71,7 @@ async def _kept(access: Access, health: Health) -> AsyncIterator[None]:
         if access.files:
             health.set_serving(current, FILES_HEALTH)
 
-    keeping = asyncio.create_task(access.keep(note_current), name="access")
+    keeping = asyncio.create_task(access.watch(note_current), name="access")
     try:
         yield
     finally:
