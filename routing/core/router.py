@@ -281,10 +281,9 @@ class Router:
         estimates = learning.estimates(backends, context, size_bytes, distances, inflight, now=now)
         candidates = list(map(Candidate, backends, estimates, inflight, distances))
         if draws:
-            for index, (backend, distance_km, count) in enumerate(
-                zip(backends, distances, inflight, strict=True)
-            ):
+            for index, backend in enumerate(backends):
                 if draw_all or not learning.outcomes(backend.id):
+                    distance_km, count = distances[index], inflight[index]
                     drawn = learning.draw(
                         backend, context, size_bytes, distance_km, count, now=now, random=self._random
                     )

@@ -205,9 +205,7 @@ def _merged(mine: FailureRecord, theirs: FailureRecord) -> FailureRecord:
     )
     return FailureRecord(
         last_success_at,
-        nlargest(
-            CONSECUTIVE_FAILURES, [failed_at for failed_at in failures_at if failed_at >= last_success_at]
-        ),
+        nlargest(CONSECUTIVE_FAILURES, failures_at),
         low_success_at,
         low_success,
         max(mine.backoff, theirs.backoff),
