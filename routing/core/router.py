@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from routing.core.factors import FACTORS
-from routing.core.learning.estimates import DRAWN_SHARE, Learning, context_of
+from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning, context_of
 from routing.core.model import (
     Backend,
     Candidate,
@@ -272,7 +272,7 @@ class Router:
         context = context_of(query.location, query.content_type)
         size_bytes = query.assumed_bytes
         draws = STRATEGIES[query.strategy].draws
-        draw_all = draws and self._random.random() < DRAWN_SHARE
+        draw_all = draws and self._random.random() < DRAW_ALL_SHARE
         if draws:
             backends = sorted(backends, key=attrgetter("id"))
         distances = self._registry.distances_km(query.location, backends)

@@ -7,7 +7,7 @@ from random import Random
 
 from routing.core.factors import FACTORS
 from routing.core.geography import distance_km, place
-from routing.core.learning.estimates import promise
+from routing.core.learning.estimates import prior_duration
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Candidate, Estimate
 from routing.simulation.play import Play, Report
 from routing.simulation.workload import Request
@@ -127,7 +127,9 @@ class PeakEwma:
 
     def _latency_ms(self, name: str) -> float:
         known = self._ewma_ms.get(name)
-        return promise(self._sums.profile(name), ASSUMED_SIZE_BYTES, None)[0] if known is None else known
+        return (
+            prior_duration(self._sums.profile(name), ASSUMED_SIZE_BYTES, None)[0] if known is None else known
+        )
 
 
 class OutlierEjection:
@@ -251,7 +253,7 @@ class Sums:
             distance = distance_km(
                 place(here.latitude, here.longitude), place(profile.latitude, profile.longitude)
             )
-        expected_ms = promise(profile, request.query.assumed_bytes, distance)[0]
+        expected_ms = prior_duration(profile, request.query.assumed_bytes, distance)[0]
         estimate = Estimate(expected_ms, profile.success_rate, expected_ms, profile.success_rate)
         return Candidate(profile, estimate, 0, distance)
 

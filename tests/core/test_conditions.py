@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.core.learning.changepoint import (
-    CONDITION_HALF_LIFE_DECISIONS,
-    CONDITION_HALF_LIFE_S,
-    MOST_PATIENCE,
+    CHANGE_HALF_LIFE_DECISIONS,
+    CHANGE_HALF_LIFE_S,
+    MAX_HALF_LIFE_FACTOR,
     UNCHANGED,
     Change,
-    moments,
-    speed_change,
-    success_change,
+    beta_moments,
+    detect_speed_change,
+    detect_success_change,
 )
 
 NOISE = [0.2, -0.3, 0.1, 0.4, -0.2, 0.0, -0.4, 0.3]
@@ -21,13 +21,13 @@ NOISE = [0.2, -0.3, 0.1, 0.4, -0.2, 0.0, -0.4, 0.3]
 
 def speed(residuals: Sequence[float], step_s: float = 60.0) -> Change:
     count = len(residuals)
-    return speed_change([step_s * number for number in range(count)], [1.0] * count, residuals)
+    return detect_speed_change([step_s * number for number in range(count)], [1.0] * count, residuals)
 
 
 def success(outcomes: str, rate: float = 0.98, step_s: float = 60.0) -> Change:
     """`S` and `F`, oldest first."""
     times = [step_s * number for number in range(len(outcomes))]
-    return success_change(times, [1.0] * len(times), [float(one == "S") for one in outcomes], rate)
+    return detect_success_change(times, [1.0] * len(times), [float(one == "S") for one in outcomes], rate)
 
 
 def test_where_nothing_has_changed_hardly_anything_is_seen() -> None:
@@ -71,56 +71,56 @@ def test_no_record_makes_one_failure_a_proof() -> None:
 
 
 def test_after_a_long_silence_a_change_is_likelier() -> None:
-    often = speed_change([0.0, 60.0, 120.0], [0.0] * 3, [0.0, 0.0, 1.5])
-    seldom = speed_change([0.0, 60.0, 36_060.0], [0.0] * 3, [0.0, 0.0, 1.5])
+    often = detect_speed_change([0.0, 60.0, 120.0], [0.0] * 3, [0.0, 0.0, 1.5])
+    seldom = detect_speed_change([0.0, 60.0, 36_060.0], [0.0] * 3, [0.0, 0.0, 1.5])
     assert seldom.probability > often.probability
 
 
 def test_without_news_a_condition_is_believed_ever_less() -> None:
     seen = Change(0.8, 2.0, 0.1, at=1000.0)
-    assert seen.held(1000.0, 0) == seen.held(900.0, 0) == 0.8
-    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S, 0) == pytest.approx(0.4)
-    assert seen.held(1000.0, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
-    assert seen.held(1000.0 + CONDITION_HALF_LIFE_S, CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.2)
-    assert UNCHANGED.held(1e9, 1e9) == 0.0
+    assert seen.probability_at(1000.0, 0) == seen.probability_at(900.0, 0) == 0.8
+    assert seen.probability_at(1000.0 + CHANGE_HALF_LIFE_S, 0) == pytest.approx(0.4)
+    assert seen.probability_at(1000.0, CHANGE_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
+    assert seen.probability_at(1000.0 + CHANGE_HALF_LIFE_S, CHANGE_HALF_LIFE_DECISIONS) == pytest.approx(0.2)
+    assert UNCHANGED.probability_at(1e9, 1e9) == 0.0
 
 
 def test_what_has_lasted_for_long_is_given_longer() -> None:
     times, failures = [float(number) for number in range(5)], [0.0] * 5
     young, old, oldest = (
-        success_change(times, [0.0, *[each] * 4], failures, 0.99) for each in (1.0, 20.0, 40.0)
+        detect_success_change(times, [0.0, *[each] * 4], failures, 0.99) for each in (1.0, 20.0, 40.0)
     )
-    assert 1.0 < young.patience < 1.2
-    assert 2.0 < old.patience < oldest.patience == pytest.approx(MOST_PATIENCE)
-    patient = Change(0.8, 2.0, 0.1, at=1000.0, patience=2.0)
-    assert patient.held(1000.0 + 2.0 * CONDITION_HALF_LIFE_S, 0) == pytest.approx(0.4)
-    assert patient.held(1000.0, 2.0 * CONDITION_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
+    assert 1.0 < young.half_life_factor < 1.2
+    assert 2.0 < old.half_life_factor < oldest.half_life_factor == pytest.approx(MAX_HALF_LIFE_FACTOR)
+    patient = Change(0.8, 2.0, 0.1, at=1000.0, half_life_factor=2.0)
+    assert patient.probability_at(1000.0 + 2.0 * CHANGE_HALF_LIFE_S, 0) == pytest.approx(0.4)
+    assert patient.probability_at(1000.0, 2.0 * CHANGE_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
 
 
 @given(
     st.floats(0.02, 1.0),
-    st.floats(1.0, MOST_PATIENCE),
+    st.floats(1.0, MAX_HALF_LIFE_FACTOR),
     st.floats(0.0, 9e3),
     st.floats(0.0, 9e3),
     st.floats(0, 999),
 )
 def test_fading_says_for_many_decisions_what_held_says_for_one(
-    probability: float, patience: float, then_s: float, later_s: float, unheard: float
+    probability: float, half_life_factor: float, then_s: float, later_s: float, decisions_since: float
 ) -> None:
     at = 1_000_000.0
-    change = Change(probability, 2.0, 0.1, at, patience)
-    fading = change.fading(at + then_s, at + then_s + later_s)
+    change = Change(probability, 2.0, 0.1, at, half_life_factor)
+    fading = change.decay_from(at + then_s, at + then_s + later_s)
     assert fading is not None
-    gone = later_s / CONDITION_HALF_LIFE_S + unheard / CONDITION_HALF_LIFE_DECISIONS
-    held = 2.0 ** -(fading.halvings + fading.pace * gone)
-    assert held == pytest.approx(change.held(at + then_s + later_s, unheard))
+    gone = later_s / CHANGE_HALF_LIFE_S + decisions_since / CHANGE_HALF_LIFE_DECISIONS
+    held = 2.0 ** -(fading.half_lives + fading.pace * gone)
+    assert held == pytest.approx(change.probability_at(at + then_s + later_s, decisions_since))
     assert fading.level == 2.0
-    assert UNCHANGED.fading(at, at) is None
+    assert UNCHANGED.decay_from(at, at) is None
 
 
 def test_what_many_decisions_did_not_hear_of_may_have_ended() -> None:
     times, outcomes = [float(number) for number in range(5)], [0.0, 0.0, 0.0, 0.0, 1.0]
-    soon, late = (success_change(times, [0.0] * 4 + [last], outcomes, 0.99) for last in (0.0, 200.0))
+    soon, late = (detect_success_change(times, [0.0] * 4 + [last], outcomes, 0.99) for last in (0.0, 200.0))
     assert late.probability < 0.5 < soon.probability
 
 
@@ -146,4 +146,4 @@ def test_a_change_of_success_is_a_probability_and_a_rate(outcomes: str, rate: fl
 
 
 def test_moments_are_those_of_the_beta_distribution() -> None:
-    assert moments(1.0, 1.0) == pytest.approx((0.5, 1.0 / 12.0))
+    assert beta_moments(1.0, 1.0) == pytest.approx((0.5, 1.0 / 12.0))

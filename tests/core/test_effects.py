@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.core.learning.regression import (
-    BUSY,
-    BUSY_SPREAD,
     HALF_LIFE_S,
+    LOAD,
+    LOAD_SPREAD,
     MAX_EFFECTS,
     NOISE,
     OWN,
@@ -175,12 +175,12 @@ def test_what_is_in_flight_has_an_effect_of_its_own() -> None:
     assert effects.total((OWN,), 0.5, 2.0) == 0.0
     dice = Random(0)
     for second in range(200):
-        share, busy = dice.random(), dice.choice([0.0, 1.0, 2.0, 3.0])
-        effects.note((OWN,), share, 0.5 + 0.8 * busy + dice.gauss(0.0, 0.3), busy, at=float(second))
+        share, load = dice.random(), dice.choice([0.0, 1.0, 2.0, 3.0])
+        effects.note((OWN,), share, 0.5 + 0.8 * load + dice.gauss(0.0, 0.3), load, at=float(second))
     assert effects.total((OWN,), 0.5) == pytest.approx(0.5, abs=0.1)
     assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(2.9, abs=0.15)
     assert effects.total((OWN,), 0.5, 3.0) == pytest.approx(copied(effects).total((OWN,), 0.5, 3.0))
-    assert effects.variance((OWN, BUSY), 1.0, now=0.0) < BUSY_SPREAD**2
+    assert effects.variance((OWN, LOAD), 1.0, now=0.0) < LOAD_SPREAD**2
 
 
 def test_a_belief_that_was_asked_for_changes_with_the_next_outcome() -> None:

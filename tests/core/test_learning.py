@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.learning.changepoint import LATEST
-from routing.core.learning.estimates import LEAST_RATE, Learning, context_of, promise
+from routing.core.learning.changepoint import LATEST_OUTCOMES
+from routing.core.learning.estimates import MIN_DRAWN_RATE, Learning, context_of, prior_duration
 from routing.core.learning.history import (
-    MAX_KNOWN,
+    ESTIMATE_STEP_S,
+    MAX_CONTEXT_ESTIMATES,
     PRIOR_OUTCOMES,
-    STEP_S,
     SUCCESS_HALF_LIFE_S,
+    BackendHistory,
     Context,
-    Past,
 )
 from routing.core.learning.regression import OWN
 from routing.core.model import Backend, Location
@@ -91,8 +91,8 @@ def test_a_context_is_two_cells_or_a_region_and_a_type(
 
 
 def test_the_promise_is_latency_transfer_and_a_round_trip() -> None:
-    assert promise(BACKEND, 1_000_000, None) == (200.0, 0.5)
-    assert promise(BACKEND, 1_000_000, 1000.0) == pytest.approx((216.0, 100.0 / 216.0))
+    assert prior_duration(BACKEND, 1_000_000, None) == (200.0, 0.5)
+    assert prior_duration(BACKEND, 1_000_000, 1000.0) == pytest.approx((216.0, 100.0 / 216.0))
 
 
 # --- speed ---
@@ -188,12 +188,12 @@ def test_a_backend_that_slows_under_load_is_expected_to() -> None:
     lesson = Lesson()
     for number in range(60):
         lesson.note(duration_ms=200 * (1 + number % 4), inflight=number % 4)
-    idle, busy = (
+    idle, load = (
         lesson.learning.estimate(BACKEND, HERE, 1_000_000, None, inflight, now=lesson.now).expected_ms
         for inflight in (0, 7)
     )
     assert idle == pytest.approx(200.0, rel=0.1)
-    assert busy == pytest.approx(1600.0, rel=0.25)
+    assert load == pytest.approx(1600.0, rel=0.25)
     dice = Random(0)
     drawn = lesson.learning.draw(BACKEND, HERE, 1_000_000, None, 7, now=lesson.now, random=dice)
     assert drawn.expected_ms > 1000.0
@@ -251,13 +251,13 @@ def test_an_outage_hardly_stains_a_good_record() -> None:
     for _ in range(20):
         lesson.note(success=False)
     overall = lesson.learning.overall_success(lesson.backend, now=lesson.now)
-    for _ in range(LATEST):
+    for _ in range(LATEST_OUTCOMES):
         lesson.note()
     assert overall < 0.92
     assert lesson.success() > 0.97
 
 
-def test_a_backend_that_never_kept_its_promise_is_not_excused() -> None:
+def test_a_backend_that_never_kept_its_promise_is_not_explained_share() -> None:
     lesson = Lesson(Backend("a", success_rate=0.99))
     for number in range(300):
         lesson.note(success=number % 2 == 0)
@@ -362,7 +362,7 @@ def test_draws_stay_inside_what_a_probability_may_be() -> None:
     for number in range(3):
         lesson.note(success=number != 1)
     rates = [rate for _, rate in lesson.draws()]
-    assert LEAST_RATE <= min(rates) <= max(rates) <= 1.0 - LEAST_RATE
+    assert MIN_DRAWN_RATE <= min(rates) <= max(rates) <= 1.0 - MIN_DRAWN_RATE
 
 
 # --- uncertainty ---
@@ -384,12 +384,12 @@ def test_uncertainty_closes_in_with_outcomes_and_opens_with_time() -> None:
     def said(after: float = 0.0) -> tuple[float, float]:
         return lesson.learning.uncertainty(BACKEND, HERE, 1_000_000, None, now=lesson.now + after)
 
-    unheard = said()
+    decisions_since = said()
     for _ in range(50):
         lesson.note()
     heard, later = said(), said(after=10 * 86_400.0)
-    assert heard[0] < later[0] < unheard[0]
-    assert heard[1] < later[1] < unheard[1]
+    assert heard[0] < later[0] < decisions_since[0]
+    assert heard[1] < later[1] < decisions_since[1]
 
 
 @pytest.mark.parametrize("odd", [{"duration_ms": 2000}, {"success": False}])
@@ -511,44 +511,45 @@ def test_what_is_believed_of_several_is_what_the_parts_say_of_each(
     now = NOON + later
     for context in (HERE, THERE):
         several = learning.estimates(backends, context, 50_000, (None, 900.0), (0, beside), now=now)
-        for backend, km, busy, one in zip(backends, (None, 900.0), (0, beside), several, strict=True):
-            assert one[:2] == pytest.approx(plainly(learning, backend, context, km, busy, now), rel=1e-9)
-            assert one.prior_ms == promise(backend, 50_000, km)[0]
+        for backend, km, load, one in zip(backends, (None, 900.0), (0, beside), several, strict=True):
+            assert one[:2] == pytest.approx(plainly(learning, backend, context, km, load, now), rel=1e-9)
+            assert one.prior_ms == prior_duration(backend, 50_000, km)[0]
             assert one.prior_success == backend.success_rate
 
 
 def plainly(
     learning: Learning, backend: Backend, context: Context, km: float | None, beside: int, now: float
 ) -> tuple[float, float]:
-    prior_ms, share = promise(backend, 50_000, km)
-    past = learning._pasts.get(backend.id) or Past(now)
-    unheard = learning._decisions - past.heard_at
-    level = past.effects.total(context, share, math.log1p(beside))
-    level += past.speed.held(now, unheard) * past.speed.mean
+    prior_ms, share = prior_duration(backend, 50_000, km)
+    history = learning._histories.get(backend.id) or BackendHistory(now)
+    decisions_since = learning._decisions - history.decisions_then
+    level = history.effects.total(context, share, math.log1p(beside))
+    level += history.speed_change.probability_at(now, decisions_since) * history.speed_change.mean
     # The record fades in steps.
-    usual, reach = past.usual(backend, now // STEP_S * STEP_S), past.reach(backend)
-    held = reach.held(now, unheard)
-    return prior_ms * math.exp(level), held * reach.mean + (1.0 - held) * usual
+    long_term = history.long_term_success(backend, now // ESTIMATE_STEP_S * ESTIMATE_STEP_S)
+    change = history.success_change(backend)
+    probability = change.probability_at(now, decisions_since)
+    return prior_ms * math.exp(level), probability * change.mean + (1.0 - probability) * long_term
 
 
 def test_more_contexts_than_are_kept_change_no_belief() -> None:
     lesson = Lesson()
     for number in range(40):
         lesson.note(duration_ms=100 + 10 * (number % 3), context=context_of(None, f"x/{number}"))
-    for number in range(2 * MAX_KNOWN):
+    for number in range(2 * MAX_CONTEXT_ESTIMATES):
         context = context_of(None, f"x/{number % 40}")
         assert lesson.expected_ms(context=(*context, f"cell:{number}")) == lesson.expected_ms(context=context)
-        assert len(lesson.learning._pasts["a"].known) <= MAX_KNOWN
+        assert len(lesson.learning._histories["a"].context_estimates) <= MAX_CONTEXT_ESTIMATES
 
 
 def test_no_more_outcomes_are_kept_than_the_latest() -> None:
     lesson = Lesson()
-    for _ in range(3 * LATEST):
+    for _ in range(3 * LATEST_OUTCOMES):
         lesson.note()
     kept = lesson.learning.snapshot()["a"]
-    assert len(kept["latest"]) == len(kept["transfers"]) == LATEST
+    assert len(kept["latest"]) == len(kept["transfers"]) == LATEST_OUTCOMES
     both = joined(lesson.learning, lesson.learning).snapshot()["a"]
-    assert len(both["latest"]) == len(both["transfers"]) == LATEST
+    assert len(both["latest"]) == len(both["transfers"]) == LATEST_OUTCOMES
 
 
 def test_a_late_outcome_takes_its_place_among_the_latest() -> None:

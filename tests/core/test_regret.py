@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from makers import NOON, router
 
-from routing.core.learning.estimates import promise
+from routing.core.learning.estimates import prior_duration
 from routing.core.model import Backend, Candidate, Estimate, Location, Outcome, Query
 from routing.core.scoring import default_weights, rank
 
@@ -62,7 +62,7 @@ class World:
         assert query.location is not None
         return {
             one.id: (
-                promise(one, query.size_bytes, None)[0] * self.factors[one.id, query.location],
+                prior_duration(one, query.size_bytes, None)[0] * self.factors[one.id, query.location],
                 0.0 if one.id == self.out and number in self.outage else 0.99,
             )
             for one in PROFILES

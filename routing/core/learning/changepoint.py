@@ -1,12 +1,12 @@
-"""Whether something has changed lately: what a backend's latest outcomes show.
+"""Change detection: whether a backend's latest outcomes differ from its long-term record.
 
-A backend is as its long record says, except while it is in a *condition*: an outage, a
-brown-out, a busy spell. Conditions begin now and then, and end after a while. One goes
-through the latest outcomes and weighs, after each, how probable it is that no condition
-holds, and for each outcome so far, that one holds which began there; what a condition is
-like is learned from the outcomes since it began (Adams and MacKay, "Bayesian online
-changepoint detection", 2007, over a few outcomes, and with a way back). One odd outcome
-is then better explained by bad luck, and three by a change.
+A backend behaves as its record says, except during a *change*: an outage, a brown-out, a
+busy period. Changes begin rarely and end after a while. The detector goes through the
+latest outcomes and updates, after each, the probability that no change holds, and for
+each outcome so far, the probability that a change holds that began there. The level of
+a change is estimated from the outcomes since it began (Adams and MacKay, "Bayesian online
+changepoint detection", 2007; here over a few outcomes, and with changes that end). So one
+odd outcome is best explained by chance, three by a change.
 """
 
 import math
@@ -14,91 +14,95 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LATEST = 8
-"""Outcomes kept. A change is clear after two or three; with 12 the choices are as good
-and an outcome costs half as much again to take in."""
+LATEST_OUTCOMES = 8
+"""Outcomes that the detector looks at. A change is clear after two or three; with 12 the
+choices are as good, and recording an outcome costs half as much again."""
 
-BEGIN_PER_OUTCOME = 0.003
+BEGIN_PROBABILITY = 0.003
 BEGIN_HALF_LIFE_S = 8 * 3600.0
-"""How likely a condition is to begin before an outcome: a little at least, and the more
-the longer nothing was heard. Three times as much takes bad luck for changes."""
+"""The probability that a change begins before an outcome: at least BEGIN_PROBABILITY, and
+growing with the time since the previous outcome. Three times as much mistakes chance for
+changes."""
 
-CONDITION_HALF_LIFE_S = 1800.0
-CONDITION_HALF_LIFE_DECISIONS = 50.0
-END_PER_OUTCOME = 0.02
-"""How likely it is to have ended: half of them last for half an hour, or for so many decisions
-of which none brought word. Shorter tries a slow backend more often while it is slow; longer
-comes back later when it is well. Time alone would not do: where thousands of decisions fall
-in a minute, a backend that was left would stay so for the day. Mean regret in seven worlds
-that change, three seeds: 0.068, 0.072 and 0.070 at 50, 100 and 200 decisions; and three times
-END_PER_OUTCOME leaves it at 0.072."""
+CHANGE_HALF_LIFE_S = 1800.0
+CHANGE_HALF_LIFE_DECISIONS = 50.0
+END_PROBABILITY = 0.02
+"""The probability that a change has ended: half of all changes last for half an hour, or for
+so many decisions after which no outcome of the backend arrives. A shorter half-life tries a
+slow backend more often while it is slow; a longer one returns to it later after it has
+recovered. Time alone does not do: at thousands of decisions a minute, a backend that was
+abandoned would stay so for the day. Mean regret in seven worlds that change, three seeds:
+0.068, 0.072 and 0.070 at 50, 100 and 200 decisions; three times END_PROBABILITY leaves it
+at 0.072."""
 
-MOST_PATIENCE = 3.0
-"""What has lasted for long is given longer: a condition's half-life grows by the half-lives that
-it has lasted for, up to so many times. Without, a backend that is out for a thousand decisions
-gets one in forty of them. Mean regret in six worlds that change, four seeds, of `adaptive` and
-`hybrid`: 0.070 and 0.075 without, 0.068 and 0.074 at 2, 0.068 and 0.073 at 3, 0.069 and 0.075
-at 5, where traffic comes back later than need be."""
+MAX_HALF_LIFE_FACTOR = 3.0
+"""A change that has lasted longer is expected to last longer: its half-life is multiplied by 1
+plus the number of half-lives that it has lasted, up to this factor. Without, a backend that
+is out for a thousand decisions gets one in forty of them. Mean regret in six worlds that
+change, four seeds, of `adaptive` and `hybrid`: 0.070 and 0.075 without, 0.068 and 0.074 at 2,
+0.068 and 0.073 at 3, 0.069 and 0.075 at 5, where traffic returns later than necessary."""
 
 SHIFT_NOISE = 0.45
-"""Standard deviation of a residual around its level: a transfer's own noise, and what the
-record has not learned yet."""
+"""Standard deviation of a residual around the level of a change: a transfer's own noise, and
+what the record has not learned yet."""
 
-ODD_SHARE = 0.02
-ODD_NOISE = 2.5
-"""Some transfers are odd without anything having changed, by factors of ten."""
+OUTLIER_SHARE = 0.02
+OUTLIER_NOISE = 2.5
+"""The share of transfers that are off by factors of ten although nothing has changed, and the
+standard deviation of their residuals."""
 
-FRESH_SHIFT = (0.0, 1.0)
-FRESH_RATE = (1.0, 1.0)
-"""What a condition may be like: transfers slower or faster by factors up to eight, and any
-rate of success."""
+PRIOR_SHIFT = (0.0, 1.0)
+PRIOR_RATE = (1.0, 1.0)
+"""The prior of a change's level: transfers slower or faster by factors up to eight (a normal
+distribution), and any rate of success (a uniform beta distribution)."""
 
-RECORD_WORTH = 500.0
-"""No record is trusted further than one failure in so many outcomes, or a single failure
-would prove a change."""
+MAX_EXPECTED_RATE = 1.0 - 1.0 / 500.0
+"""The highest rate of success that a record may predict. Without it, a single failure after a
+perfect record would prove a change."""
 
-NEGLIGIBLE = 3e-3
-"""A hypothesis less probable than this is dropped. It bounds the work, and what an outcome
-that nobody expected can revive."""
+MIN_HYPOTHESIS_PROBABILITY = 3e-3
+"""Less probable hypotheses are dropped. This bounds the work, and how much an outcome that no
+hypothesis predicted can revive."""
 
-LEAST_PROBABILITY = 0.02
-"""A condition less probable than this is taken for none: most backends are then in none most
-of the time, and a decision among a hundred need not ask how each has faded."""
+MIN_CHANGE_PROBABILITY = 0.02
+"""Changes less probable than this are ignored. Most backends then have none most of the time,
+which keeps a decision among a hundred backends cheap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How probable it is that a condition held at the latest outcome, `at`, and mean and
-    variance of its level: a shift of the logarithm of the time, or a rate of success; and how
-    many half-lives one is of it, in [1, MOST_PATIENCE]."""
+    """The probability that a change holds after the latest outcome, which happened `at`, and
+    mean and variance of its level: a shift of the logarithm of the duration, or a rate of
+    success. `half_life_factor`, in [1, MAX_HALF_LIFE_FACTOR], multiplies its half-life."""
 
     probability: float = 0.0
     mean: float = 0.0
     variance: float = 0.0
     at: float = 0.0
-    patience: float = 1.0
+    half_life_factor: float = 1.0
 
-    def held(self, now: float, unheard: float) -> float:
-        """How probable it is that it holds now: without news it is ever less, with time and with
-        decisions since then."""
-        return self.probability * float(2.0 ** (-_halvings(now - self.at, unheard) / self.patience))
+    def probability_at(self, now: float, decisions_since: float) -> float:
+        """The probability that it still holds: without new outcomes it decays with time and
+        with the decisions since the last one."""
+        half_lives = _half_lives(now - self.at, decisions_since) / self.half_life_factor
+        return self.probability * float(2.0**-half_lives)
 
-    def fading(self, then: float, now: float) -> "Fading | None":
-        """The same for many decisions, from `then` on, which is no later than now; None where no
-        condition holds."""
+    def decay_from(self, start: float, now: float) -> "DecayingChange | None":
+        """The same, prepared for many decisions from `start` on, which is not later than now;
+        None if there is no change."""
         if not self.probability:
             return None
-        age_s = then - min(self.at, now)
-        halvings = age_s / CONDITION_HALF_LIFE_S / self.patience - math.log2(self.probability)
-        return Fading(halvings, self.mean, 1.0 / self.patience)
+        age_s = start - min(self.at, now)
+        half_lives = age_s / CHANGE_HALF_LIFE_S / self.half_life_factor - math.log2(self.probability)
+        return DecayingChange(half_lives, self.mean, 1.0 / self.half_life_factor)
 
 
-class Fading(NamedTuple):
-    """A condition's level, and how often the probability that it holds has halved since it was
-    1: held = 2^-(halvings + pace × (seconds since / CONDITION_HALF_LIFE_S + unheard /
-    CONDITION_HALF_LIFE_DECISIONS))."""
+class DecayingChange(NamedTuple):
+    """A change's level, and in how many half-lives its probability has decayed from 1 until
+    `start`. Later its probability is 2^-(half_lives + pace × (seconds since start /
+    CHANGE_HALF_LIFE_S + decisions since the last outcome / CHANGE_HALF_LIFE_DECISIONS))."""
 
-    halvings: float
+    half_lives: float
     level: float
     pace: float
 
@@ -106,116 +110,128 @@ class Fading(NamedTuple):
 UNCHANGED = Change()
 
 Level = tuple[float, float]
-"""What is known of a condition's level: mean and variance of a normal distribution, or the
-two parameters of a beta distribution."""
+"""The distribution of a change's level: mean and variance of a normal distribution, or the two
+parameters of a beta distribution."""
 
-Held = tuple[float, Level, float]
-"""A condition that may hold: how probable it is, its level, and for how many half-lives of a
-young one it has lasted."""
+Hypothesis = tuple[float, Level, float]
+"""A change that began at one of the outcomes: its probability, its level, and an age in
+half-lives (with a half-life factor of 1)."""
 
-Known = Callable[[Level, float], tuple[float, Level]]
-"""How likely an outcome is at this level, and the level as it is known after it."""
-
-
-def speed_change(times: Sequence[float], unheard: Sequence[float], residuals: Sequence[float]) -> Change:
-    """From what the record does not explain of the latest transfers, oldest first.
-
-    `unheard` are the decisions before each, since the outcome before it.
-    """
-    usual = [_shifted((0.0, 0.0), residual)[0] for residual in residuals]
-    weights = _filtered(times, unheard, residuals, usual, FRESH_SHIFT, _shifted)
-    return _summed(weights, times[-1])
+Update = Callable[[Level, float], tuple[float, Level]]
+"""The likelihood of an outcome at a level, and the level's posterior after it."""
 
 
-def success_change(
-    times: Sequence[float], unheard: Sequence[float], successes: Sequence[float], rate: float
+def detect_speed_change(
+    times: Sequence[float], decisions_since: Sequence[float], residuals: Sequence[float]
 ) -> Change:
-    """From the latest outcomes (1 or 0), oldest first, where the record expects this rate."""
-    rate = min(rate, 1.0 - 1.0 / RECORD_WORTH)
-    usual = [rate if success else 1.0 - rate for success in successes]
-    weights = _filtered(times, unheard, successes, usual, FRESH_RATE, _succeeded)
-    return _summed([(weight, moments(*level), age) for weight, level, age in weights], times[-1])
+    """The change of speed seen in the latest transfers, oldest first.
+
+    `residuals` are what the record does not explain of the logarithms of their durations.
+    `decisions_since` are, for each, the server's decisions since the backend's previous outcome.
+    """
+    expected = [_update_shift((0.0, 0.0), residual)[0] for residual in residuals]
+    hypotheses = _hypotheses(times, decisions_since, residuals, expected, PRIOR_SHIFT, _update_shift)
+    return _combined(hypotheses, times[-1])
 
 
-def _filtered(
+def detect_success_change(
+    times: Sequence[float], decisions_since: Sequence[float], successes: Sequence[float], rate: float
+) -> Change:
+    """The change of the success rate seen in the latest outcomes (1 or 0), oldest first, where
+    the record predicts `rate`."""
+    rate = min(rate, MAX_EXPECTED_RATE)
+    expected = [rate if success else 1.0 - rate for success in successes]
+    hypotheses = _hypotheses(times, decisions_since, successes, expected, PRIOR_RATE, _update_rate)
+    return _combined(
+        [(probability, beta_moments(*level), age) for probability, level, age in hypotheses], times[-1]
+    )
+
+
+def _hypotheses(
     times: Sequence[float],
-    unheard: Sequence[float],
+    decisions_since: Sequence[float],
     outcomes: Sequence[float],
-    usual: Sequence[float],
-    fresh: Level,
-    known: Known,
-) -> list[Held]:
-    """The conditions that may hold after the last outcome; `usual` is how likely each outcome
-    is where none holds."""
-    calm = 1.0
-    held: list[Held] = []
-    before = times[0]
-    age = 0.0
-    for at, decisions, outcome, likely in zip(times, unheard, outcomes, usual, strict=True):
-        begin = 1.0 - (1.0 - BEGIN_PER_OUTCOME) * _fade(at - before, BEGIN_HALF_LIFE_S)
-        halvings = _halvings(at - before, decisions)
-        before = at
-        likelihood, level = known(fresh, outcome)
-        after = [(calm * begin * likelihood, level, age + halvings)]
-        calm *= 1.0 - begin
-        for weight, level, begun in held:
-            lasts = (1.0 - END_PER_OUTCOME) * 2.0 ** (-halvings / _patience(age - begun))
-            calm += weight * (1.0 - lasts)
-            likelihood, level = known(level, outcome)
-            after.append((weight * lasts * likelihood, level, begun))
-        age += halvings
-        calm *= likely
-        total = calm + sum([weight for weight, _, _ in after])
-        calm /= total
-        held = [
-            (weight / total, level, begun) for weight, level, begun in after if weight > NEGLIGIBLE * total
+    expected: Sequence[float],
+    prior: Level,
+    update: Update,
+) -> list[Hypothesis]:
+    """The changes that may hold after the last outcome; `expected` is the likelihood of each
+    outcome where no change holds."""
+    no_change = 1.0
+    hypotheses: list[Hypothesis] = []
+    previous_at = times[0]
+    # In half-lives since the first outcome.
+    clock = 0.0
+    for at, decisions, outcome, expected_likelihood in zip(
+        times, decisions_since, outcomes, expected, strict=True
+    ):
+        begin = 1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(at - previous_at, BEGIN_HALF_LIFE_S)
+        half_lives = _half_lives(at - previous_at, decisions)
+        previous_at = at
+        likelihood, level = update(prior, outcome)
+        updated = [(no_change * begin * likelihood, level, clock + half_lives)]
+        no_change *= 1.0 - begin
+        for probability, level, began in hypotheses:
+            lasts = (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / _half_life_factor(clock - began))
+            no_change += probability * (1.0 - lasts)
+            likelihood, level = update(level, outcome)
+            updated.append((probability * lasts * likelihood, level, began))
+        clock += half_lives
+        no_change *= expected_likelihood
+        total = no_change + sum([weight for weight, _, _ in updated])
+        no_change /= total
+        hypotheses = [
+            (weight / total, level, began)
+            for weight, level, began in updated
+            if weight > MIN_HYPOTHESIS_PROBABILITY * total
         ]
-    return [(weight, level, age - begun) for weight, level, begun in held]
+    return [(probability, level, clock - began) for probability, level, began in hypotheses]
 
 
-def _shifted(level: Level, residual: float) -> tuple[float, Level]:
+def _update_shift(level: Level, residual: float) -> tuple[float, Level]:
     mean, variance = level
-    all_variance = variance + SHIFT_NOISE * SHIFT_NOISE
-    off = residual - mean
-    share = variance / all_variance
-    regular = (1.0 - ODD_SHARE) * math.exp(-0.5 * off * off / all_variance) / math.sqrt(all_variance)
-    odd = ODD_SHARE / ODD_NOISE * math.exp(-0.5 * (residual / ODD_NOISE) ** 2)
-    return regular + odd, (mean + share * off, variance * (1.0 - share))
+    total_variance = variance + SHIFT_NOISE * SHIFT_NOISE
+    error = residual - mean
+    gain = variance / total_variance
+    density = math.exp(-0.5 * error * error / total_variance)
+    regular = (1.0 - OUTLIER_SHARE) * density / math.sqrt(total_variance)
+    outlier = OUTLIER_SHARE / OUTLIER_NOISE * math.exp(-0.5 * (residual / OUTLIER_NOISE) ** 2)
+    return regular + outlier, (mean + gain * error, variance * (1.0 - gain))
 
 
-def _succeeded(level: Level, success: float) -> tuple[float, Level]:
+def _update_rate(level: Level, success: float) -> tuple[float, Level]:
     good, bad = level
     if success:
         return good / (good + bad), (good + 1.0, bad)
     return bad / (good + bad), (good, bad + 1.0)
 
 
-def moments(good: float, bad: float) -> Level:
+def beta_moments(good: float, bad: float) -> Level:
     """Mean and variance of a beta distribution."""
     count = good + bad
     return good / count, good * bad / (count * count * (count + 1.0))
 
 
-def _summed(held: Sequence[Held], at: float) -> Change:
-    """All conditions as one."""
-    probability = sum([weight for weight, _, _ in held])
-    if probability < LEAST_PROBABILITY:
+def _combined(hypotheses: Sequence[Hypothesis], at: float) -> Change:
+    """All hypotheses as one change, whose level is that of the mixture."""
+    probability = sum([weight for weight, _, _ in hypotheses])
+    if probability < MIN_CHANGE_PROBABILITY:
         return UNCHANGED
-    mean = sum([weight * level[0] for weight, level, _ in held]) / probability
-    variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level, _ in held])
-    age = sum([weight * age for weight, _, age in held]) / probability
-    # Weights sum to 1 up to rounding.
-    return Change(min(1.0, probability), mean, variance / probability, at, _patience(age))
+    mean = sum([weight * level[0] for weight, level, _ in hypotheses]) / probability
+    variance = sum([weight * (level[1] + (level[0] - mean) ** 2) for weight, level, _ in hypotheses])
+    age = sum([weight * age for weight, _, age in hypotheses]) / probability
+    # The weights sum to 1 only up to rounding.
+    return Change(min(1.0, probability), mean, variance / probability, at, _half_life_factor(age))
 
 
-def _patience(age: float) -> float:
-    """How many half-lives one is of a condition that has lasted for so many."""
-    return min(MOST_PATIENCE, 1.0 + age)
+def _half_life_factor(age: float) -> float:
+    """By how much the half-life of a change of this age, in half-lives, is longer than a new one's."""
+    return min(MAX_HALF_LIFE_FACTOR, 1.0 + age)
 
 
-def _halvings(age_s: float, decisions: float) -> float:
-    return max(age_s, 0.0) / CONDITION_HALF_LIFE_S + decisions / CONDITION_HALF_LIFE_DECISIONS
+def _half_lives(age_s: float, decisions: float) -> float:
+    return max(age_s, 0.0) / CHANGE_HALF_LIFE_S + decisions / CHANGE_HALF_LIFE_DECISIONS
 
 
-def _fade(age_s: float, half_life_s: float) -> float:
+def _decay(age_s: float, half_life_s: float) -> float:
     return float(2.0 ** (-age_s / half_life_s)) if age_s > 0.0 else 1.0

@@ -1,10 +1,11 @@
-"""What outcomes taught about each backend, fading with time.
+"""What was learned from outcomes about each backend: expected duration and success.
 
 A transfer that took d ms where the profile promised p ms leaves the residual ln(d / p).
-What is expected is the promise, corrected by what the backend's record makes of such
-residuals from this place and for this type; and while a condition is believed in, by
-that (see `past`). Likewise the probability of success. Failures say nothing about
-speed. News grow old, so that a backend that was left is tried again.
+The expected duration is the promise, corrected by the residuals that the backend's
+record predicts for this place and type and, while a change is likely, by its level (see
+`history` and `changepoint`). The probability of success is learned in the same way.
+Failures teach nothing about speed. Evidence decays, so an abandoned backend is
+eventually retried.
 """
 
 import math
@@ -14,49 +15,51 @@ from random import Random
 from typing import Any
 
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
-from routing.core.learning.changepoint import CONDITION_HALF_LIFE_DECISIONS, CONDITION_HALF_LIFE_S, moments
-from routing.core.learning.history import STEP_S, Context, Past, Transfer
+from routing.core.learning.changepoint import CHANGE_HALF_LIFE_DECISIONS, CHANGE_HALF_LIFE_S, beta_moments
+from routing.core.learning.history import ESTIMATE_STEP_S, BackendHistory, Context, Transfer
 from routing.core.learning.regression import OWN
 from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Evidence, Location
 
 CELL_DEGREES = 10.0
-PART_CELLS = 3
-"""A neighbourhood (1,100 km), and a part of the world (three times that)."""
+COARSE_CELLS = 3
+"""Places are cells of so many degrees (1,100 km), and coarse cells of three times that."""
 
-CONTEXTS_REMEMBERED = 4096
-"""Places and types whose names are not made up anew for each decision, about 2 MB at most: it
-takes as long as all that is looked up with them among three backends."""
+CONTEXT_CACHE_SIZE = 4096
+"""Contexts whose names are cached, about 2 MB at most. Making them for each decision takes as
+long as everything that is looked up with them for three backends."""
 
-LARGEST_RESIDUAL = 3.0
+MAX_RESIDUAL = 3.0
 """A transfer counts as at most twenty times slower or faster than promised, so that one that
-hung for an hour does not outweigh a dozen honest ones. Limits around what is believed would
-be tighter, but what is kept would depend on the order of the outcomes."""
+hung for an hour does not outweigh a dozen honest ones. Limits around the estimates would
+be tighter, but then the state would depend on the order of the outcomes."""
 
-DRAWN_SHARE = 0.1
-"""The share of `adaptive` decisions that draw for every backend; the others draw for those
-without an outcome, and take the rest at the mean. Drawing in a third wastes more on backends
-that are alike; in a thirtieth it is found out too late who has become better. Between 0.05
-and 0.2 mean regret is the same, 0.072: less costs where profiles are wrong, more in outages."""
+DRAW_ALL_SHARE = 0.1
+"""The share of `adaptive` decisions that draw an estimate for every backend; the others draw
+for backends without an outcome, and take the mean for the rest. Drawing in a third of the
+decisions wastes more on backends that are alike; in a thirtieth, improved backends are
+noticed too late. Between 0.05 and 0.2 mean regret is the same, 0.072: less costs where
+profiles are wrong, more in outages."""
 
-DOUBT = 0.02
-"""In so many draws, at least, a condition is taken to have ended: at a thousand decisions
-a second as at one a minute, one that ended is found out within some hundred of them."""
+MIN_END_PROBABILITY = 0.02
+"""At least this share of draws assumes that a change has ended. So its end is noticed within
+some hundred draws, at a thousand decisions a second as at one a minute."""
 
-CONVINCING = 3
-UNCONVINCED = 0.3
-"""One odd transfer convinces nobody, three do: of the draws for a backend that had fewer, so
-many take it for unknown. Without, a newcomer whose first transfer was odd may wait for a
-thousand decisions (regret 0.36 in one world of five). With 1.0, regret is the same where
-backends come anew and higher by 0.01 where nothing changes; drawing for such backends in
-every decision costs 0.02 where profiles are wrong."""
+CONVINCING_TRANSFERS = 3
+IGNORED_SHARE = 0.3
+"""While a backend has fewer transfers than this, this share of its draws ignores them: one odd
+transfer is weak evidence, three are not. Without, a new backend whose first transfer was odd
+may wait for a thousand decisions (regret 0.36 in one world of five). With 1.0, regret is the
+same where new backends appear and higher by 0.01 where nothing changes; drawing for such
+backends in every decision costs 0.02 where profiles are wrong."""
 
-LEAST_RATE = 1e-3
-"""A rate is drawn from a normal distribution of the belief's mean and variance, and kept
-inside (0, 1); a draw from the beta distribution itself costs five times as much."""
+MIN_DRAWN_RATE = 1e-3
+"""A success rate is drawn from a normal distribution with the posterior's mean and variance,
+and kept this far inside (0, 1); a draw from the beta distribution takes five times as long."""
 
 
 def context_of(location: Location | None, content_type: str) -> Context:
-    """Cells of 30 and of 10 degrees, or the region's name; and the type."""
+    """The names of the effects: the backend's own, those of the coarse cell and the cell, or of the
+    region, and the type's."""
     if location is None:
         return _context(None, None, "", content_type)
     latitude, longitude = location.latitude, location.longitude
@@ -65,12 +68,12 @@ def context_of(location: Location | None, content_type: str) -> Context:
     return _context(int(latitude // CELL_DEGREES), int(longitude // CELL_DEGREES), "", content_type)
 
 
-@lru_cache(CONTEXTS_REMEMBERED)
+@lru_cache(CONTEXT_CACHE_SIZE)
 def _context(north: int | None, east: int | None, region: str, content_type: str) -> Context:
     names = [OWN]
     if north is not None and east is not None:
-        part = PART_CELLS
-        names.append(f"cell:{part * CELL_DEGREES}:{north // part}:{east // part}")
+        coarse = COARSE_CELLS
+        names.append(f"cell:{coarse * CELL_DEGREES}:{north // coarse}:{east // coarse}")
         names.append(f"cell:{CELL_DEGREES}:{north}:{east}")
     elif region:
         names.append(f"region:{region}")
@@ -79,47 +82,47 @@ def _context(north: int | None, east: int | None, region: str, content_type: str
     return tuple(names)
 
 
-def promise(backend: Backend, size_bytes: int, distance_km: float | None) -> tuple[float, float]:
-    """What the profile promises in ms (latency, transfer, and one round trip over the
-    distance), and the transfer's share of it."""
+def prior_duration(backend: Backend, size_bytes: int, distance_km: float | None) -> tuple[float, float]:
+    """The duration in ms that the profile promises (latency, transfer, and one round trip over
+    the distance), and the transfer's share of it."""
     transfer_ms = size_bytes * 8e-3 / backend.throughput_mbps
-    whole_ms = backend.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
-    return whole_ms, transfer_ms / whole_ms
+    total_ms = backend.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
+    return total_ms, transfer_ms / total_ms
 
 
 class Learning:
-    """The past of each backend that had an outcome: bounded by backends × MAX_EFFECTS."""
+    """The history of each backend that had an outcome: bounded by backends × MAX_EFFECTS."""
 
     def __init__(self) -> None:
-        self._pasts: dict[str, Past] = {}
-        # A clock for what fades with traffic.
+        self._histories: dict[str, BackendHistory] = {}
+        # The clock by which changes decay with traffic.
         self._decisions = 0
 
     def __repr__(self) -> str:
-        outcomes = sum(past.outcomes for past in self._pasts.values())
-        return f"Learning(backends={len(self._pasts)}, outcomes={outcomes})"
+        outcomes = sum(history.outcomes for history in self._histories.values())
+        return f"Learning(backends={len(self._histories)}, outcomes={outcomes})"
 
     def outcomes(self, backend_id: str) -> int:
-        """How many outcomes the backend ever had."""
-        past = self._pasts.get(backend_id)
-        return 0 if past is None else past.outcomes
+        """How many outcomes of the backend were recorded."""
+        history = self._histories.get(backend_id)
+        return 0 if history is None else history.outcomes
 
     def last_failure_at(self, backend_id: str) -> float | None:
-        """When the backend last failed, if it ever did."""
-        past = self._pasts.get(backend_id)
-        return None if past is None else past.last_failure_at
+        """When the backend last failed, or None."""
+        history = self._histories.get(backend_id)
+        return None if history is None else history.last_failure_at
 
     def success_probability(self, backend: Backend, *, now: float) -> float:
         """The probability that an operation on this backend succeeds."""
         return self.estimate(backend, (OWN,), 0, None, now=now).success_probability
 
     def overall_success(self, backend: Backend, *, now: float) -> float:
-        """Likewise by all of the record alone, whatever the backend's present condition."""
-        past = self._pasts.get(backend.id)
-        return backend.success_rate if past is None else past.overall(backend, now)
+        """Likewise by the record alone, whatever changes are detected."""
+        history = self._histories.get(backend.id)
+        return backend.success_rate if history is None else history.overall_success(backend, now)
 
     def note_decision(self) -> None:
-        """Traffic goes on: what was not heard of since is believed a little less."""
+        """Counts a decision: with each, changes that no outcome confirms become less probable."""
         self._decisions += 1
 
     def estimate(
@@ -132,8 +135,8 @@ class Learning:
         *,
         now: float,
     ) -> Estimate:
-        """What is believed about an operation of this size and context, beside so many others
-        that are in flight."""
+        """The estimate for an operation of this size and context, with `inflight` others in
+        flight on the backend."""
         return self.estimates((backend,), context, size_bytes, (distance_km,), (inflight,), now=now)[0]
 
     def estimates(
@@ -146,58 +149,66 @@ class Learning:
         *,
         now: float,
     ) -> list[Estimate]:
-        """Likewise about several backends, each at its distance and with what is in flight on it."""
-        # A hundred for one decision: `promise` and `held` are written out, and no class is called.
-        find, made, step = self._pasts.get, tuple.__new__, now // STEP_S
-        elapsed = (now - step * STEP_S) / CONDITION_HALF_LIFE_S
+        """Likewise for several backends, each with its distance and its operations in flight.
+
+        One decision may run this loop for a hundred backends, so `prior_duration` and
+        `Change.probability_at` are written out in it, and estimates are made without calling
+        their class: `tuple.__new__` takes 0.25 µs, `Estimate(...)` 0.45 µs.
+        """
+        find, new, step = self._histories.get, tuple.__new__, now // ESTIMATE_STEP_S
+        elapsed = (now - step * ESTIMATE_STEP_S) / CHANGE_HALF_LIFE_S
         estimates = []
-        for backend, distance_km, beside in zip(backends, distances_km, inflight, strict=True):
+        for backend, distance_km, count in zip(backends, distances_km, inflight, strict=True):
             transfer_ms = size_bytes * 8e-3 / backend.throughput_mbps
             prior_ms = backend.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
-            past = find(backend.id)
-            if past is None:
+            history = find(backend.id)
+            if history is None:
                 estimates.append(Estimate(prior_ms, backend.success_rate, prior_ms, backend.success_rate))
                 continue
-            standing = past.known.get(context)
-            if standing is None or standing.step != step:
-                standing = past.standing(backend, context, now)
-            _, success, evidence, slowed, failing, latency, throughput, busy = standing
-            if beside and busy is not None:
-                strength = math.log1p(beside)
-                latency += strength * busy[0]
-                throughput += strength * busy[1]
-            share = transfer_ms / prior_ms
-            correction = (1.0 - share) * latency + share * throughput
-            if slowed is not None or failing is not None:
-                gone = elapsed + (self._decisions - past.heard_at) / CONDITION_HALF_LIFE_DECISIONS
-                if slowed is not None:
-                    correction += 2.0 ** -(slowed[0] + gone * slowed[2]) * slowed[1]
-                if failing is not None:
-                    success += 2.0 ** -(failing[0] + gone * failing[2]) * (failing[1] - success)
+            learned = history.context_estimates.get(context)
+            if learned is None or learned.step != step:
+                learned = history.context_estimate(backend, context, now)
+            _, success, evidence, speed, rate, latency, throughput, by_load = learned
+            if count and by_load is not None:
+                load = math.log1p(count)
+                latency_by_load, throughput_by_load = by_load
+                latency += load * latency_by_load
+                throughput += load * throughput_by_load
+            throughput_share = transfer_ms / prior_ms
+            correction = (1.0 - throughput_share) * latency + throughput_share * throughput
+            if speed is not None or rate is not None:
+                age = elapsed + (self._decisions - history.decisions_then) / CHANGE_HALF_LIFE_DECISIONS
+                if speed is not None:
+                    correction += 2.0 ** -(speed.half_lives + age * speed.pace) * speed.level
+                if rate is not None:
+                    success += 2.0 ** -(rate.half_lives + age * rate.pace) * (rate.level - success)
             expected_ms = prior_ms * math.exp(correction)
-            estimates.append(made(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
+            estimates.append(new(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
         return estimates
 
     def uncertainty(
         self, backend: Backend, context: Context, size_bytes: int, distance_km: float | None, *, now: float
     ) -> tuple[float, float]:
-        """How sure the estimate is: the standard deviations of the natural logarithm of
-        the expected time, and of the probability of success.
+        """The standard deviations of the natural logarithm of the expected duration, and of the
+        probability of success.
 
-        Of the logarithm, 0.1 means that 10 % either way is quite possible. A condition that
-        may hold or not counts as the mixture that it is.
+        Of the logarithm, 0.1 means about 10 % either way. A change that may hold or not is
+        counted as a mixture of both cases.
         """
-        past = self._pasts.get(backend.id) or Past(now)
-        unheard = self._unheard(past)
-        _, share = promise(backend, size_bytes, distance_km)
-        level = past.effects.variance(context, share, now=now)
-        held = past.speed.held(now, unheard)
-        level += held * (past.speed.variance + (1.0 - held) * past.speed.mean**2)
-        reach = past.reach(backend)
-        held = reach.held(now, unheard)
-        usual, rate = moments(*past.record(backend, now))
-        rate += held * (reach.variance - rate + (1.0 - held) * (reach.mean - usual) ** 2)
-        return math.sqrt(level), math.sqrt(rate)
+        history = self._histories.get(backend.id) or BackendHistory(now)
+        decisions_since = self._decisions_since(history)
+        _, throughput_share = prior_duration(backend, size_bytes, distance_km)
+        variance = history.effects.variance(context, throughput_share, now=now)
+        change = history.speed_change
+        probability = change.probability_at(now, decisions_since)
+        variance += probability * (change.variance + (1.0 - probability) * change.mean**2)
+        change = history.success_change(backend)
+        probability = change.probability_at(now, decisions_since)
+        mean, rate_variance = beta_moments(*history.success_record(backend, now))
+        rate_variance += probability * (
+            change.variance - rate_variance + (1.0 - probability) * (change.mean - mean) ** 2
+        )
+        return math.sqrt(variance), math.sqrt(rate_variance)
 
     def draw(
         self,
@@ -210,29 +221,33 @@ class Learning:
         now: float,
         random: Random,
     ) -> Estimate:
-        """One estimate out of all that the evidence still allows (Thompson, "On the
-        likelihood that one unknown probability exceeds another", 1933)."""
-        past, evidence = self._pasts.get(backend.id), Evidence()
-        if past is None:
-            past = Past(now)
+        """One estimate drawn from the posterior (Thompson, "On the likelihood that one unknown
+        probability exceeds another", 1933)."""
+        history, evidence = self._histories.get(backend.id), Evidence()
+        if history is None:
+            history = BackendHistory(now)
         else:
-            evidence = past.standing(backend, context, now).evidence
-        unheard = self._unheard(past)
-        prior_ms, share = promise(backend, size_bytes, distance_km)
-        if 0 < len(past.transfers) < CONVINCING and random.random() < UNCONVINCED:
-            past = Past(now)
-        correction = past.effects.total(context, share, math.log1p(inflight))
-        variance = past.effects.variance(context, share, now=now)
-        if _holds(past.speed.held(now, unheard), random):
-            correction += past.speed.mean
-            variance += past.speed.variance
-        reach = past.reach(backend)
-        rate = reach.mean, reach.variance
-        if not _holds(reach.held(now, unheard), random):
-            rate = moments(*past.record(backend, now))
+            evidence = history.context_estimate(backend, context, now).evidence
+        decisions_since = self._decisions_since(history)
+        prior_ms, throughput_share = prior_duration(backend, size_bytes, distance_km)
+        if 0 < len(history.transfers) < CONVINCING_TRANSFERS and random.random() < IGNORED_SHARE:
+            history = BackendHistory(now)
+        correction = history.effects.total(context, throughput_share, math.log1p(inflight))
+        variance = history.effects.variance(context, throughput_share, now=now)
+        change = history.speed_change
+        if _draw_change(change.probability_at(now, decisions_since), random):
+            correction += change.mean
+            variance += change.variance
+        change = history.success_change(backend)
+        if _draw_change(change.probability_at(now, decisions_since), random):
+            rate, rate_variance = change.mean, change.variance
+        else:
+            rate, rate_variance = beta_moments(*history.success_record(backend, now))
+        expected_ms = prior_ms * math.exp(random.gauss(correction, math.sqrt(variance)))
+        rate = random.gauss(rate, math.sqrt(rate_variance))
         return Estimate(
-            prior_ms * math.exp(random.gauss(correction, math.sqrt(variance))),
-            min(max(random.gauss(rate[0], math.sqrt(rate[1])), LEAST_RATE), 1.0 - LEAST_RATE),
+            expected_ms,
+            min(max(rate, MIN_DRAWN_RATE), 1.0 - MIN_DRAWN_RATE),
             prior_ms,
             backend.success_rate,
             evidence,
@@ -250,38 +265,42 @@ class Learning:
         inflight: int = 0,
         at: float,
     ) -> None:
-        """Learns from one outcome. Failures, and outcomes without a duration, say nothing
-        about speed. `inflight` is what was under way when it began."""
+        """Learns from one outcome. Failures and outcomes without a duration teach nothing about
+        speed. `inflight` is how many operations were in flight on the backend when it began."""
         transfer = None
         if success and duration_ms is not None:
-            promised_ms, share = promise(backend, size_bytes or ASSUMED_SIZE_BYTES, distance_km)
+            promised_ms, throughput_share = prior_duration(
+                backend, size_bytes or ASSUMED_SIZE_BYTES, distance_km
+            )
             residual = math.log(duration_ms / promised_ms)
-            residual = max(-LARGEST_RESIDUAL, min(LARGEST_RESIDUAL, residual))
-            transfer = Transfer(at, residual, share, context, math.log1p(inflight))
-        past = self._pasts.get(backend.id)
-        if past is None:
-            past = self._pasts[backend.id] = Past(at, self._decisions)
+            residual = max(-MAX_RESIDUAL, min(MAX_RESIDUAL, residual))
+            transfer = Transfer(at, residual, throughput_share, context, math.log1p(inflight))
+        history = self._histories.get(backend.id)
+        if history is None:
+            history = self._histories[backend.id] = BackendHistory(at, self._decisions)
         if transfer is not None:
-            transfer = transfer._replace(unheard=self._unheard(past))
-        past.note(backend, success, transfer, at=at, decisions=self._decisions)
+            transfer = transfer._replace(decisions_since=self._decisions_since(history))
+        history.note(backend, success, transfer, at=at, decisions=self._decisions)
 
     def snapshot(self) -> dict[str, Any]:
-        """{backend: its past}."""
-        return {name: past.snapshot(self._decisions) for name, past in self._pasts.items()}
+        """{backend: its history}, as JSON-able values."""
+        return {name: history.snapshot(self._decisions) for name, history in self._histories.items()}
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
-        """Adds the pasts of a snapshot to ours."""
+        """Adds the histories of a snapshot."""
         for name, theirs in snapshot.items():
-            past = self._pasts.get(name)
-            if past is None:
-                past = self._pasts[name] = Past(theirs["record"][0], self._decisions - theirs["unheard"])
-            past.merge(theirs, self._decisions)
+            history = self._histories.get(name)
+            if history is None:
+                history = self._histories[name] = BackendHistory(
+                    theirs["record"][0], self._decisions - theirs["unheard"]
+                )
+            history.merge(theirs, self._decisions)
 
-    def _unheard(self, past: Past) -> int:
-        """Decisions since the backend's last outcome."""
-        return self._decisions - past.heard_at
+    def _decisions_since(self, history: BackendHistory) -> int:
+        """This server's decisions since the backend's last outcome."""
+        return self._decisions - history.decisions_then
 
 
-def _holds(held: float, random: Random) -> bool:
-    """One draw of whether a condition holds now that does so with this probability."""
-    return held > 0.0 and random.random() < min(held, 1.0 - DOUBT)
+def _draw_change(probability: float, random: Random) -> bool:
+    """Draws whether a change of this probability holds now."""
+    return probability > 0.0 and random.random() < min(probability, 1.0 - MIN_END_PROBABILITY)

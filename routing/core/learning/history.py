@@ -1,278 +1,295 @@
-"""One backend's past: a record that fades slowly, and the latest outcomes as they were.
+"""One backend's history: a record that decays slowly, and its latest outcomes one by one.
 
 The record of success is a beta distribution (Gelman et al., "Bayesian Data Analysis",
-3rd edition, section 2.4): the profile's rate counts like a few outcomes, and the
-outcomes are added. The record of speed are effects (see `effects`).
+3rd edition, section 2.4): the profile's rate is a prior worth a few outcomes, to which
+the outcomes are added. The record of speed is a regression (see `regression`).
 
-Against the record, the latest outcomes show whether a condition holds (see
-`conditions`). Those kept are the latest by time, whoever saw them, in whatever order.
+The latest outcomes are compared with the record to detect a change (see `changepoint`).
+They are the latest by the time at which they happened, whichever server recorded them
+and in whatever order.
 """
 
 from bisect import insort
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from routing.core.learning.changepoint import LATEST, UNCHANGED, Change, Fading, speed_change, success_change
+from routing.core.learning.changepoint import (
+    LATEST_OUTCOMES,
+    UNCHANGED,
+    Change,
+    DecayingChange,
+    detect_speed_change,
+    detect_success_change,
+)
 from routing.core.learning.regression import Effects
 from routing.core.model import Backend, Evidence
 
-STEP_S = 300.0
-"""What a decision takes from the record is reckoned anew after so many seconds, in which the
-record has faded by a quarter of a percent."""
+ESTIMATE_STEP_S = 300.0
+"""Decisions use cached estimates of the record, recomputed after so many seconds, in which the
+record decays by a quarter of a percent."""
 
 SUCCESS_HALF_LIFE_S = 86_400.0
-"""A good record lasts; an outage is a condition."""
+"""The half-life of the record of success. A long one, since outages are changes, not record."""
 
 PRIOR_OUTCOMES = 5.0
-"""How many outcomes the profile's success rate counts for. With fewer, one failure at the
-start condemns a backend; with more, a wrong profile misleads for long."""
+"""How many outcomes the profile's success rate is worth. With fewer, one early failure
+condemns a backend; with more, a wrong profile misleads for long."""
 
-MOST_EXCUSED = 0.9
-SPEAKING_RECORD = 20.0
-"""An outcome is kept out of the record as far as a condition explains it: an outage of a day
-ago says little about tomorrow, and a backend that had one would else be avoided for days
-where others are nearly as good. Never all of it, or a profile that promises too much would
-hold for ever; and hardly any while the record has fewer outcomes than this to differ from.
-Mean regret is the same without, within 0.001; where another is nearly as good, the share that
-comes back within 900 decisions after an outage is three times as high with it."""
+MAX_EXPLAINED = 0.9
+EXPLAINED_PRIOR_OUTCOMES = 20.0
+"""An outcome that a change explains is left out of the record, in part: an outage of a day
+ago says little about tomorrow, and after one a backend would else be avoided for days where
+others are nearly as good. At most this part, or a profile that promises too much would never
+be corrected; and hardly any while the record has fewer outcomes than this to differ from.
+Mean regret is the same without, within 0.001; where another backend is nearly as good, the
+traffic that returns within 900 decisions after an outage is three times as much with it."""
 
-MAX_KNOWN = 64
-"""Places and types for which it is kept how a backend stands, until its next outcome: with 100
-backends most decisions find it, and no list of types makes them many."""
+MAX_CONTEXT_ESTIMATES = 64
+"""Contexts for which estimates are cached until the backend's next outcome: with 100 backends
+most decisions hit the cache, and a client that sends many content types cannot grow it."""
 
 Context = tuple[str, ...]
-"""The names of the effects on a transfer: the backend's own, its places', its type's."""
+"""The names of the effects on a transfer: the backend's own, those of its place, its type's."""
 
 
 class Transfer(NamedTuple):
-    """What a successful transfer leaves; `share` is the throughput's of what was promised,
-    `busy` how busy the backend was, `unheard` the decisions since its outcome before."""
+    """What is learned from one successful transfer: `residual` is ln(duration / promised
+    duration), `throughput_share` the part of the promise that depends on throughput, `load`
+    how busy the backend was, `decisions_since` the decisions since its previous outcome."""
 
     at: float
     residual: float
-    share: float
+    throughput_share: float
     context: Context
-    busy: float = 0.0
-    unheard: float = 0.0
+    load: float = 0.0
+    decisions_since: float = 0.0
 
 
-class Lately(NamedTuple):
-    """What is to be known for the decisions of one step of STEP_S: the usual probability of success by
-    the record, how far outcomes have a part in what is believed, and the conditions, None where
-    there is none."""
-
-    step: float
-    usual: float
-    evidence: Evidence
-    slowed: Fading | None
-    failing: Fading | None
-
-
-class Standing(NamedTuple):
-    """The same in one context: with the sums of the effects, and what being busy adds to them,
-    None where that is not known. A hundred of these are taken apart for one decision."""
+class StepEstimate(NamedTuple):
+    """What all decisions of one step of ESTIMATE_STEP_S have in common: the probability of
+    success by the record alone, the evidence, and the changes, None where there is none."""
 
     step: float
-    usual: float
+    long_term_success: float
     evidence: Evidence
-    slowed: Fading | None
-    failing: Fading | None
+    speed_change: DecayingChange | None
+    success_change: DecayingChange | None
+
+
+class ContextEstimate(NamedTuple):
+    """A StepEstimate for one context: with the sums of the effects for latency and throughput,
+    and what load adds to each, None where that is not known."""
+
+    step: float
+    long_term_success: float
+    evidence: Evidence
+    speed_change: DecayingChange | None
+    success_change: DecayingChange | None
     latency: float
     throughput: float
-    busy: tuple[float, float] | None
+    load: tuple[float, float] | None
 
 
-class Past:
-    """One backend's record, its latest outcomes, and what those show.
+class BackendHistory:
+    """One backend's record, its latest outcomes, and the changes detected in them.
 
-    `count` and `successes` fade, and are as they were at `at`; so are the parts of them
-    that a condition explains, `odd_count` and `odd_successes`. `latest` are (time, success,
-    decisions since the outcome before) and never more than LATEST, as are `transfers`, both
-    by time. `heard_at` counts the decisions of this server up to the last outcome. `known` are
-    the standings that were asked for since, by context, at most MAX_KNOWN.
+    `count` and `successes` decay; they are the values at the time `at`. So are the parts of
+    them that changes explain, `explained_count` and `explained_successes`. `latest` holds
+    (time, success, decisions since the previous outcome), `transfers` the successful ones
+    that were timed; both at most LATEST_OUTCOMES, ordered by time. `decisions_then` is
+    this server's number of decisions at the last outcome. `context_estimates` is a cache.
     """
 
     __slots__ = (
-        "_lately",
-        "_reach",
+        "_step_estimate",
+        "_success_change",
         "at",
+        "context_estimates",
         "count",
+        "decisions_then",
         "effects",
-        "heard_at",
-        "known",
+        "explained_count",
+        "explained_successes",
         "last_failure_at",
         "latest",
-        "odd_count",
-        "odd_successes",
         "outcomes",
-        "speed",
+        "speed_change",
         "successes",
         "transfers",
     )
 
-    def __init__(self, at: float, heard_at: int = 0) -> None:
+    def __init__(self, at: float, decisions_then: int = 0) -> None:
         self.at = at
-        self.heard_at = heard_at
+        self.decisions_then = decisions_then
         self.outcomes = 0
         self.count = 0.0
         self.successes = 0.0
-        self.odd_count = 0.0
-        self.odd_successes = 0.0
+        self.explained_count = 0.0
+        self.explained_successes = 0.0
         self.last_failure_at: float | None = None
         self.effects = Effects()
         self.latest: list[tuple[float, float, float]] = []
         self.transfers: list[Transfer] = []
-        self.speed = UNCHANGED
-        # None when something has come since it was last asked for.
-        self._reach: Change | None = UNCHANGED
-        self._lately: Lately | None = None
-        self.known: dict[Context, Standing] = {}
+        self.speed_change = UNCHANGED
+        # None means that outcomes were added since it was detected.
+        self._success_change: Change | None = UNCHANGED
+        self._step_estimate: StepEstimate | None = None
+        self.context_estimates: dict[Context, ContextEstimate] = {}
 
     def note(
         self, backend: Backend, success: bool, transfer: Transfer | None, *, at: float, decisions: int
     ) -> None:
-        """Takes in one outcome in its place in time. Of two at one time the one told later
-        counts as the later. `decisions` are the server's so far."""
+        """Adds one outcome, ordered by time; of two at the same time, the one reported later
+        counts as later. `decisions` is the server's number of decisions so far."""
         self.outcomes += 1
-        insort(self.latest, (at, float(success), float(decisions - self.heard_at)), key=_time)
-        del self.latest[:-LATEST]
-        self.heard_at = decisions
+        insort(self.latest, (at, float(success), float(decisions - self.decisions_then)), key=_time)
+        del self.latest[:-LATEST_OUTCOMES]
+        self.decisions_then = decisions
         if not success:
             self._note_failure(at)
-        self._reach = None
-        odd = self._excused(backend)
-        self._add(1.0, float(success), odd, odd * success, at)
-        self._reach = self._lately = None
-        # At once, as the speed below, so that nobody who asks about a thousand backends waits for it.
-        self.reach(backend)
-        self.known.clear()
+        self._success_change = None
+        explained = self._explained_share(backend)
+        self._add(1.0, float(success), explained, explained * success, at)
+        self._success_change = self._step_estimate = None
+        # Detected here, as is the change of speed below, so that a report about a thousand
+        # backends does not have to.
+        self.success_change(backend)
+        self.context_estimates.clear()
         if transfer is not None:
-            self.effects.note(transfer.context, transfer.share, transfer.residual, transfer.busy, at=at)
+            self.effects.note(
+                transfer.context, transfer.throughput_share, transfer.residual, transfer.load, at=at
+            )
             insort(self.transfers, transfer, key=_time)
-            del self.transfers[:-LATEST]
-            self.speed = self._speed()
+            del self.transfers[:-LATEST_OUTCOMES]
+            self.speed_change = self._detect_speed_change()
 
     def snapshot(self, decisions: int) -> dict[str, Any]:
-        """The sums with their time bases, and the latest outcomes; `decisions` are the
-        server's so far."""
+        """The sums with their time bases, and the latest outcomes; `decisions` is the server's
+        number of decisions so far."""
         return {
             "outcomes": self.outcomes,
-            "unheard": decisions - self.heard_at,
-            "record": [self.at, self.count, self.successes, self.odd_count, self.odd_successes],
+            "unheard": decisions - self.decisions_then,
+            "record": [self.at, self.count, self.successes, self.explained_count, self.explained_successes],
             "last_failure_at": self.last_failure_at,
             "effects": self.effects.snapshot(),
             "latest": [[*one] for one in self.latest],
             "transfers": [
-                [one.at, one.residual, one.share, [*one.context], one.busy, one.unheard]
+                [one.at, one.residual, one.throughput_share, [*one.context], one.load, one.decisions_since]
                 for one in self.transfers
             ],
         }
 
     def merge(self, snapshot: Mapping[str, Any], decisions: int) -> None:
-        """Adds the sums of a snapshot; of the latest outcomes of both, the latest remain."""
-        self.heard_at = max(self.heard_at, decisions - snapshot["unheard"])
+        """Adds the sums of a snapshot, and keeps the latest outcomes of both."""
+        self.decisions_then = max(self.decisions_then, decisions - snapshot["unheard"])
         self.outcomes += snapshot["outcomes"]
-        at, count, successes, odd_count, odd_successes = snapshot["record"]
-        self._add(count, successes, odd_count, odd_successes, at)
+        at, count, successes, explained_count, explained_successes = snapshot["record"]
+        self._add(count, successes, explained_count, explained_successes, at)
         self._note_failure(snapshot["last_failure_at"])
         self.effects.merge(snapshot["effects"])
-        latest = [(at, success, unheard) for at, success, unheard in snapshot["latest"]]
+        latest = [(at, success, decisions_since) for at, success, decisions_since in snapshot["latest"]]
         transfers = [
-            Transfer(at, residual, share, tuple(names), busy, unheard)
-            for at, residual, share, names, busy, unheard in snapshot["transfers"]
+            Transfer(at, residual, share, tuple(names), load, decisions_since)
+            for at, residual, share, names, load, decisions_since in snapshot["transfers"]
         ]
-        # Without any of our own, theirs stay in the order in which they came.
-        self.latest = sorted([*self.latest, *latest])[-LATEST:] if self.latest else latest
-        self.transfers = sorted([*self.transfers, *transfers])[-LATEST:] if self.transfers else transfers
-        self._lately = None
-        self.known.clear()
-        self._reach = None if self.latest else UNCHANGED
-        self.speed = self._speed() if self.transfers else UNCHANGED
+        # If only the snapshot has any, their order is kept, also among outcomes of equal times.
+        self.latest = sorted([*self.latest, *latest])[-LATEST_OUTCOMES:] if self.latest else latest
+        self.transfers = (
+            sorted([*self.transfers, *transfers])[-LATEST_OUTCOMES:] if self.transfers else transfers
+        )
+        self._step_estimate = None
+        self.context_estimates.clear()
+        self._success_change = None if self.latest else UNCHANGED
+        self.speed_change = self._detect_speed_change() if self.transfers else UNCHANGED
 
-    def reach(self, backend: Backend) -> Change:
-        """What the latest outcomes show that the record would not expect."""
-        if self._reach is None:
+    def success_change(self, backend: Backend) -> Change:
+        """Detected change in the success rate."""
+        if self._success_change is None:
             if self.last_failure_at is None or self.last_failure_at < self.latest[0][0]:
-                self._reach = UNCHANGED
+                self._success_change = UNCHANGED
             else:
-                times, successes, unheard = zip(*self.latest, strict=True)
-                usual = self.usual(backend, times[-1])
-                self._reach = (
-                    UNCHANGED if all(successes) else success_change(times, unheard, successes, usual)
+                times, successes, decisions_since = zip(*self.latest, strict=True)
+                expected = self.long_term_success(backend, times[-1])
+                self._success_change = (
+                    UNCHANGED
+                    if all(successes)
+                    else detect_success_change(times, decisions_since, successes, expected)
                 )
-        return self._reach
+        return self._success_change
 
-    def record(self, backend: Backend, now: float) -> tuple[float, float]:
+    def success_record(self, backend: Backend, now: float) -> tuple[float, float]:
         """The parameters of the record's beta distribution: successes and failures."""
-        return self._record(backend, _fade(now - self.at))
+        return self._success_record(backend, _decay(now - self.at))
 
-    def _record(self, backend: Backend, fade: float) -> tuple[float, float]:
-        good = PRIOR_OUTCOMES * backend.success_rate + (self.successes - self.odd_successes) * fade
-        bad = PRIOR_OUTCOMES + (self.count - self.odd_count) * fade - good
+    def _success_record(self, backend: Backend, decay: float) -> tuple[float, float]:
+        good = PRIOR_OUTCOMES * backend.success_rate + (self.successes - self.explained_successes) * decay
+        bad = PRIOR_OUTCOMES + (self.count - self.explained_count) * decay - good
         return good, bad if bad > 0.0 else 0.0
 
-    def usual(self, backend: Backend, now: float) -> float:
+    def long_term_success(self, backend: Backend, now: float) -> float:
         """The probability of success by the record alone."""
-        good, bad = self.record(backend, now)
+        good, bad = self.success_record(backend, now)
         return good / (good + bad)
 
-    def overall(self, backend: Backend, now: float) -> float:
-        """Likewise, with what was odd counted in full."""
-        fade = _fade(now - self.at)
-        good = PRIOR_OUTCOMES * backend.success_rate + self.successes * fade
-        return good / (PRIOR_OUTCOMES + self.count * fade)
+    def overall_success(self, backend: Backend, now: float) -> float:
+        """Likewise, with outcomes that changes explain counted in full."""
+        decay = _decay(now - self.at)
+        good = PRIOR_OUTCOMES * backend.success_rate + self.successes * decay
+        return good / (PRIOR_OUTCOMES + self.count * decay)
 
-    def standing(self, backend: Backend, context: Context, now: float) -> Standing:
-        """What all decisions of this step and context go by; the record fades step by step,
-        so that they need not reckon it again."""
-        step = now // STEP_S
-        known = self.known.get(context)
-        if known is None or known.step != step:
-            lately = self._lately
-            if lately is None or lately.step != step:
-                lately = self._lately = self._of_step(backend, step, now)
-            if len(self.known) >= MAX_KNOWN:
-                self.known.clear()
-            # A thousand of these for one report: the class would take twice as long.
-            known = tuple.__new__(Standing, (*lately, *self.effects.sums(context)))
-            self.known[context] = known
-        return known
+    def context_estimate(self, backend: Backend, context: Context, now: float) -> ContextEstimate:
+        """The cached estimate for this context and the step that `now` is in."""
+        step = now // ESTIMATE_STEP_S
+        estimate = self.context_estimates.get(context)
+        if estimate is None or estimate.step != step:
+            common = self._step_estimate
+            if common is None or common.step != step:
+                common = self._step_estimate = self._estimate_step(backend, step, now)
+            if len(self.context_estimates) >= MAX_CONTEXT_ESTIMATES:
+                self.context_estimates.clear()
+            estimate = ContextEstimate(*common, *self.effects.sums(context))
+            self.context_estimates[context] = estimate
+        return estimate
 
-    def _of_step(self, backend: Backend, step: float, now: float) -> Lately:
-        then = STEP_S * step
-        fade = _fade(then - self.at)
-        good, bad = self._record(backend, fade)
-        count = self.count * fade
-        return Lately(
+    def _estimate_step(self, backend: Backend, step: float, now: float) -> StepEstimate:
+        start = ESTIMATE_STEP_S * step
+        decay = _decay(start - self.at)
+        good, bad = self._success_record(backend, decay)
+        count = self.count * decay
+        return StepEstimate(
             step,
             good / (good + bad),
-            Evidence(self.effects.evidence(then), count / (PRIOR_OUTCOMES + count)),
-            self.speed.fading(then, now),
-            self.reach(backend).fading(then, now),
+            Evidence(self.effects.evidence(start), count / (PRIOR_OUTCOMES + count)),
+            self.speed_change.decay_from(start, now),
+            self.success_change(backend).decay_from(start, now),
         )
 
-    def _speed(self) -> Change:
-        """What the latest transfers show that the record does not explain."""
+    def _detect_speed_change(self) -> Change:
+        """Detected change in the speed of transfers."""
         total = self.effects.total
-        return speed_change(
+        return detect_speed_change(
             [one.at for one in self.transfers],
-            [one.unheard for one in self.transfers],
-            [one.residual - total(one.context, one.share, one.busy) for one in self.transfers],
+            [one.decisions_since for one in self.transfers],
+            [one.residual - total(one.context, one.throughput_share, one.load) for one in self.transfers],
         )
 
-    def _add(self, count: float, successes: float, odd_count: float, odd_successes: float, at: float) -> None:
-        """Adds sums whose time base is `at`; the later of the two bases is kept."""
-        mine, theirs = _fade(at - self.at), _fade(self.at - at)
+    def _add(
+        self, count: float, successes: float, explained_count: float, explained_successes: float, at: float
+    ) -> None:
+        """Adds sums as of the time `at`; the result is as of the later of both times."""
+        mine, theirs = _decay(at - self.at), _decay(self.at - at)
         self.count = self.count * mine + count * theirs
         self.successes = self.successes * mine + successes * theirs
-        self.odd_count = self.odd_count * mine + odd_count * theirs
-        self.odd_successes = self.odd_successes * mine + odd_successes * theirs
+        self.explained_count = self.explained_count * mine + explained_count * theirs
+        self.explained_successes = self.explained_successes * mine + explained_successes * theirs
         self.at = max(self.at, at)
 
-    def _excused(self, backend: Backend) -> float:
-        """How far a condition explains the last outcome, before that is in the record."""
-        held = self.reach(backend).probability
-        return MOST_EXCUSED * held * self.count / (self.count + SPEAKING_RECORD) if held else 0.0
+    def _explained_share(self, backend: Backend) -> float:
+        """The part of the latest outcome that a change explains, before the record has it."""
+        probability = self.success_change(backend).probability
+        if not probability:
+            return 0.0
+        return MAX_EXPLAINED * probability * self.count / (self.count + EXPLAINED_PRIOR_OUTCOMES)
 
     def _note_failure(self, at: float | None) -> None:
         times = [one for one in (self.last_failure_at, at) if one is not None]
@@ -283,5 +300,5 @@ def _time(outcome: tuple[Any, ...]) -> float:
     return float(outcome[0])
 
 
-def _fade(age_s: float) -> float:
+def _decay(age_s: float) -> float:
     return float(2.0 ** (-age_s / SUCCESS_HALF_LIFE_S)) if age_s > 0.0 else 1.0
