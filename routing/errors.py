@@ -101,6 +101,10 @@ class BadTrace(RoutingError):
         self.line = line
 
 
+class IncompatibleLibrary(RoutingError):
+    """An installed library that lacks what this server is built on."""
+
+
 class MissingExtra(RoutingError):
     """A feature whose optional packages are missing; `extra` installs them."""
 

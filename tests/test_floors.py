@@ -91,7 +91,7 @@ KEPT = {
     "dateutil": {"timestamps"},
     "google": set(),
     "grpc": set(),
-    "hpack": {"http2.connection", "http2.hpack_cache"},
+    "hpack": {"http2.connection", "http2.hpack_cache", "http2.private_names"},
     "hyperframe": {"http2.output", "http2.session"},
     "mabwiser": {"simulation.bandits"},
     "rich": {"cli.output.tables", "cli.output.screen"},

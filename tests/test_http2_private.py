@@ -1,47 +1,13 @@
-"""The private parts of h2 and grpclib that the edge touches: why, and that they are what they seem."""
+"""Private names of h2 that `Session` touches mean what it takes them for."""
 
-import ast
-from pathlib import Path
 from typing import Any
 
-import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.stream import StreamClosedBy
 
 from routing.http2 import Http2Limits
 from routing.http2.session import Session
-
-EDGE = Path(__file__).parent.parent / "routing" / "http2"
-
-TOUCHED = {
-    "session": {
-        "_closed_streams": "a stream that h2 never had is one of which late frames may come",
-        "_inbound_flow_control_window_manager": "its bytes count in the client's window, without a stream",
-    },
-}
-"""By module, with the reason. Whatever is not here is not touched."""
-
-
-def foreign(module: Path) -> set[str]:
-    """The private names that a module uses and does not define."""
-    nodes = list(ast.walk(ast.parse(module.read_text())))
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    used = set()
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
-            mine = isinstance(node.value, ast.Name) and node.value.id == "self"
-            (own if mine and isinstance(node.ctx, ast.Store) else used).add(node.attr)
-        elif isinstance(node, ast.ImportFrom):
-            used |= {alias.name for alias in node.names if alias.name.startswith("_")}
-            used |= {node.module} if node.module and "._" in node.module else set()
-    return used - own
-
-
-@pytest.mark.parametrize("module", sorted(EDGE.glob("*.py")), ids=lambda path: path.stem)
-def test_no_private_part_is_touched_that_has_no_reason(module: Path) -> None:
-    assert foreign(module) == TOUCHED.get(module.stem, {}).keys()
-
 
 HEADERS = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
 BODY = b"x" * 100

@@ -14,11 +14,18 @@ from routing import __version__
 from routing.cli import commands, flags
 from routing.cli.output.screen import Screen
 from routing.cli.replay import replay
-from routing.errors import BadTrace, ConfigError, InvalidArgument, MissingExtra, RoutingError
+from routing.errors import (
+    BadTrace,
+    ConfigError,
+    IncompatibleLibrary,
+    InvalidArgument,
+    MissingExtra,
+    RoutingError,
+)
 
 FINE, REFUSED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-MISUSES = (BadTrace, ConfigError, InvalidArgument, MissingExtra)
+MISUSES = (BadTrace, ConfigError, IncompatibleLibrary, InvalidArgument, MissingExtra)
 """What only another command line, file or machine can mend; all else is somebody's no."""
 
 

@@ -84,11 +84,9 @@ class ServerProtocol(protocol.H2Protocol):
         budget = Budget(self._limits, self._clock)
         self._frame_filter = FrameFilter(self._limits, budget)
         self._session = Session(self._limits)
-        self._transport = cast(asyncio.Transport, transport)
-        self._peer = Peer(protocol.Peer(self._transport))
-        self.connection = ConnectionOutput(
-            self._session, self._transport, self._limits, budget, self._owner.shared
-        )
+        socket = cast(asyncio.Transport, transport)
+        self._peer = Peer(protocol.Peer(socket))
+        self.connection = ConnectionOutput(self._session, socket, self._limits, budget, self._owner.shared)
         self.processor = Processor(self.handler, self.connection, self._session, self._admits)
         self._fast_path = FastPath(
             self._session,
@@ -127,10 +125,10 @@ class ServerProtocol(protocol.H2Protocol):
         """Reads on after a pause, from these bytes: others are to have their turn first."""
 
         def go_on() -> None:
-            self._transport.resume_reading()
+            self.connection.transport.resume_reading()
             self.data_received(data)
 
-        self._transport.pause_reading()
+        self.connection.transport.pause_reading()
         line = self._owner.shared.schedule
         asyncio.get_running_loop().call_later(pause_seconds, line, go_on)
 
@@ -168,7 +166,7 @@ class ServerProtocol(protocol.H2Protocol):
 
     def abort(self) -> None:
         """Drops the connection without a word."""
-        self._transport.abort()
+        self.connection.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()

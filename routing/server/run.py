@@ -16,6 +16,7 @@ from routing.access.policy import Access
 from routing.config.options import Settings
 from routing.contract import FILES_HEALTH
 from routing.http2 import Listener
+from routing.http2.private_names import fast_path_possible
 from routing.rpc.health import Health
 from routing.server import logs
 from routing.server.assembly import Assembly, assemble
@@ -34,6 +35,7 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
     """
     server = settings.server
     logs.configure(server.log_level, server.log_format, log_output)
+    fast_path = fast_path_possible() and server.fast_path
     access = Access(server)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
     with contextlib.ExitStack() as opened:
@@ -50,7 +52,7 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
         assembly.store.start()
-        limits = replace(settings.http2, fast_path=server.fast_path)
+        limits = replace(settings.http2, fast_path=fast_path)
         listener = Listener(assembly.servables, assembly.codec, limits)
         asyncio.get_running_loop().set_exception_handler(listener.note_fault)
         await listener.start(listening, access.context)
