@@ -72,7 +72,7 @@ def test_a_new_file_says_nothing(file: SqliteFile) -> None:
 
 def test_what_was_appended_is_replayed(file: SqliteFile) -> None:
     router = fresh()
-    happen(file, router, sqlite.ENTRIES_AT_ONCE + 10)
+    happen(file, router, sqlite.ENTRIES_PER_STATEMENT + 10)
     again, restored = read(file)
     assert known(again) == known(router)
     assert (restored.last_number, restored.events) == (266, 532)
@@ -80,7 +80,7 @@ def test_what_was_appended_is_replayed(file: SqliteFile) -> None:
 
 def test_a_snapshot_takes_the_place_of_the_journal(file: SqliteFile) -> None:
     router = fresh()
-    happen(file, router, sqlite.ENTRIES_AT_ONCE + 10)
+    happen(file, router, sqlite.ENTRIES_PER_STATEMENT + 10)
     fold(file, fresh(), latest=FOREVER)
     assert [entry.number for entry in file.entries(0)] == []
     happen(file, router, 5, first=267)

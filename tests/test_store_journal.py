@@ -119,7 +119,7 @@ async def test_an_outcome_is_answered_when_it_is_on_disk() -> None:
     async with desk() as one:
         one.file.may_write.clear()
         (report,) = one.reporting()
-        await until(lambda: one.journal._waiting == [] and one.router.outcomes_total == 1)
+        await until(lambda: one.journal._acknowledgements == [] and one.router.outcomes_total == 1)
         assert not report.done()
         one.file.may_write.set()
         assert (await report).message == "recorded"
@@ -241,7 +241,7 @@ async def test_a_failing_file_fails_no_call_and_is_said_once(caplog: pytest.LogC
         assert one.router.outcomes_total == 11
         assert one.health == [False]
         assert said(caplog) == [
-            "state cannot be written; going on from memory reason=state.db: the disk is full"
+            "state cannot be written; continuing in memory reason=state.db: the disk is full"
         ]
         one.file.fault = None
 
@@ -266,11 +266,11 @@ async def test_what_was_not_written_is_written_when_that_works_again(
 async def test_past_its_room_a_journal_has_a_gap_that_closing_mends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(journal, "MOST_KEPT", 5)
+    monkeypatch.setattr(journal, "MAX_PENDING_EVENTS", 5)
     async with desk() as one:
         one.file.fault = StoreError("state.db: the disk is full")
         await asyncio.gather(*one.reporting(8))
-        assert len(one.journal._rows) == 5
+        assert len(one.journal._pending) == 5
         one.file.fault = None
         await until(lambda: one.health == [False, True])
         assert one.file.told == (0, 5)
@@ -384,7 +384,7 @@ def test_a_large_snapshot_lets_the_journal_grow() -> None:
 
 def test_the_page_tells_the_limits() -> None:
     page = " ".join((Path(__file__).parent.parent / "docs" / "persistence.md").read_text().split())
-    assert f"up to {journal.MOST_KEPT:,} events are kept" in page
+    assert f"up to {journal.MAX_PENDING_EVENTS:,} events are kept" in page
     assert f"exceeds {journal.COMPACT_BYTES >> 20} MiB" in page
     assert (journal.SNAPSHOTS_PER_JOURNAL, journal.STALL_S, journal.RETRY_S) == (2, 5.0, 1.0)
     assert "twice the packed snapshot" in page
@@ -393,7 +393,7 @@ def test_the_page_tells_the_limits() -> None:
 
 
 def test_a_journal_says_how_it_does() -> None:
-    assert repr(Desk(NEVER).journal) == "<Journal state.db working entry=1 waiting=0>"
+    assert repr(Desk(NEVER).journal) == "<Journal state.db working entry=1 pending=0>"
 
 
 # What the settings name

@@ -1,4 +1,4 @@
-"""What the server keeps between two runs, and where: a table of stores by URL scheme."""
+"""Stores of the server's state, and STORES, the table that opens one by URL scheme."""
 
 import logging
 import time
@@ -21,35 +21,35 @@ log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """Hears of every decision and outcome, after the router has."""
+    """Receives every decision and outcome after the router has applied it."""
 
     def start(self) -> None:
-        """Begins to write."""
+        """Starts writing."""
 
     def note_decision(self, decision: Decision) -> None:
-        """A decision was made."""
+        """Stores a decision, some time later."""
 
     async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
-        """An outcome was taken in as `recorded`; what to answer, once it may be answered."""
+        """Stores an outcome. Returns the answer to its caller once it may be sent."""
 
     async def close(self) -> None:
-        """Writes what is left."""
+        """Writes the pending events."""
 
 
 class NullStore:
-    """The store that keeps nothing: what the router knows ends with the process."""
+    """Stores nothing: the router's state ends with the process."""
 
     def start(self) -> None:
-        """Nothing to begin."""
+        """Does nothing."""
 
     def note_decision(self, decision: Decision) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:  # noqa: ARG002
         return recorded
 
     async def close(self) -> None:
-        """Nothing to write."""
+        """Does nothing."""
 
 
 def open_store(
@@ -59,10 +59,10 @@ def open_store(
     latest: Callable[[], float],
     note_health: Callable[[bool], None],
 ) -> Store:
-    """The store that the settings name; the router, which must be fresh, is told what it holds.
+    """The store that the settings name. Restores its state into the router, which must be new.
 
-    `latest` is the time that nothing can have happened after; `note_health` hears when
-    the store stops working, and when it works again. ConfigError where it cannot be used.
+    `latest` returns the latest time that an event can have; `note_health` is called when the
+    store fails and when it recovers. ConfigError if the store cannot be used.
     """
     url = settings.server.state
     if not url:
@@ -84,7 +84,7 @@ def _open_sqlite(
     latest: Callable[[], float],
     note_health: Callable[[bool], None],
 ) -> Journal:
-    began = time.monotonic()
+    started_at = time.monotonic()
     if not path.parent.is_dir():
         raise StoreError(f"{path}: there is no folder {path.parent} (an absolute path takes four slashes)")
     file, lock = SqliteFile(path), Lock(path)
@@ -96,9 +96,14 @@ def _open_sqlite(
         file.close()
         lock.release()
         raise
-    said = "state restored path=%s decisions=%d outcomes=%d replayed=%d seconds=%.3f"
-    facts = router.decisions_total, router.outcomes_total, restored.events
-    log.info(said, path, *facts, time.monotonic() - began)
+    log.info(
+        "state restored path=%s decisions=%d outcomes=%d replayed=%d seconds=%.3f",
+        path,
+        router.decisions_total,
+        router.outcomes_total,
+        restored.events,
+        time.monotonic() - started_at,
+    )
     server = settings.server
     return Journal(
         file,
@@ -114,4 +119,4 @@ def _open_sqlite(
 STORES: Mapping[
     str, Callable[[Path, Settings, Router, Callable[[], float], Callable[[bool], None]], Store]
 ] = MappingProxyType({"sqlite": _open_sqlite})
-"""{scheme of the URL: what opens such a store}."""
+"""{URL scheme: the function that opens such a store}."""

@@ -1,9 +1,9 @@
-"""A new snapshot out of the old one and the journal, made by a process of its own.
+"""Compacts a journal: folds it into a new snapshot, in a process of its own.
 
-The event loop could not spare the time: a snapshot of a busy week takes more than a
-second, and a thread would take the interpreter's lock for as long. But the file says
-everything, so another process can read it, do what a restart does, and write the
-snapshot. It may be killed at any moment, and so may the server.
+A snapshot of a busy week takes more than a second, which the event loop cannot spare, and a thread
+would hold the GIL for as long. The file contains the whole state, so another process can read it,
+replay it as a restart does, and write the snapshot. That process and the server may be killed at
+any moment.
 """
 
 import asyncio
@@ -24,19 +24,18 @@ from routing.store.restore import restore
 from routing.store.sqlite import SqliteFile, StoreError
 
 NICENESS = 10
-"""Decisions come first where processors are few."""
+"""Lets the server's process run first where there are few processors."""
 
 COMMAND = "from routing.store.compaction import main; main()"
 
 
 async def compact(path: Path, settings: Settings, *, latest: float) -> int:
-    """Folds the journal into the snapshot, and answers how large that is; StoreError if it
-    cannot be done.
+    """Folds the journal into a new snapshot and returns its size in bytes; StoreError if it fails.
 
     `latest` as in `restore`.
     """
     parent = str(Path(routing.__file__).parent.parent)
-    kept = os.environ.get("PYTHONPATH")
+    inherited = os.environ.get("PYTHONPATH")
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -45,31 +44,31 @@ async def compact(path: Path, settings: Settings, *, latest: float) -> int:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": f"{parent}{os.pathsep}{kept}" if kept else parent},
-            start_new_session=True,  # a Ctrl-C at the terminal is meant for the server
+            env={**os.environ, "PYTHONPATH": f"{parent}{os.pathsep}{inherited}" if inherited else parent},
+            start_new_session=True,  # Ctrl-C at the terminal must reach the server only
         )
     except OSError as error:
-        raise StoreError(f"{path}: no process for a compaction ({error})") from error
+        raise StoreError(f"{path}: cannot start a process for the compaction ({error})") from error
     try:
-        answer, said = await process.communicate(_task(path, settings, latest))
+        output, errors = await process.communicate(_task(path, settings, latest))
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        lines = said.decode(errors="replace").split("\n")
+        lines = errors.decode(errors="replace").split("\n")
         raise StoreError(next((line for line in reversed(lines) if line), f"exit code {process.returncode}"))
-    return int(answer)
+    return int(output)
 
 
 def main() -> None:
-    """The process: what to do comes from its standard input, the size of the snapshot goes out."""
+    """The compaction process: reads its task from standard input, prints the size of the snapshot."""
     os.nice(NICENESS)
     task = json.load(sys.stdin)
     file = SqliteFile(Path(task["path"]))
     router = Router(
-        [Backend(**{**one, "tags": frozenset(one["tags"])}) for one in task["backends"]],
-        random=Random(0),  # noqa: S311 - it decides nothing
+        [Backend(**{**profile, "tags": frozenset(profile["tags"])}) for profile in task["backends"]],
+        random=Random(0),  # noqa: S311 - nothing is drawn from it
         **task["routing"],
     )
     file.open()
@@ -82,23 +81,26 @@ def main() -> None:
 
 
 def fold(file: SqliteFile, router: Router, *, latest: float) -> None:
-    """Tells a fresh router what the file says, and writes what it then knows."""
-    read = restore(file, router, latest=latest)
+    """Restores a new router from the file, and writes its snapshot."""
+    restored = restore(file, router, latest=latest)
     snapshot = router.snapshot(now=float("-inf"))
-    file.write_snapshot(snapshot, instead_of=read.position.generation, through=read.last_number)
+    file.write_snapshot(snapshot, instead_of=restored.position.generation, through=restored.last_number)
 
 
 def _task(path: Path, settings: Settings, latest: float) -> bytes:
-    kept = ("discover", "max_backends", "max_content_types", "retention_hours")
-    backends = [{each.name: getattr(one, each.name) for each in fields(one)} for one in settings.backends]
+    router_settings = ("discover", "max_backends", "max_content_types", "retention_hours")
+    backends = [
+        {field.name: getattr(backend, field.name) for field in fields(backend)}
+        for backend in settings.backends
+    ]
     task = {
         "path": str(path),
         "latest": latest,
-        "routing": {name: getattr(settings.routing, name) for name in kept},
+        "routing": {name: getattr(settings.routing, name) for name in router_settings},
         "backends": backends,
     }
-    return json.dumps(task, default=_plain).encode()
+    return json.dumps(task, default=_json_value).encode()
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else sorted(value)

@@ -1,13 +1,11 @@
-"""What happens, written down while it goes on.
+"""The write-ahead journal: commits events to the state file in groups.
 
-Events gather in memory; a task commits all that have gathered as one entry, on a worker
-thread, and whoever waits for one of them is answered when its entry is committed. While
-one commit is under way the next one gathers, so the more callers wait, the fewer commits
-each of them costs.
+Events are buffered in memory. A task commits all buffered events as one entry, on a worker thread,
+and then releases the callers that wait for them. New events are buffered while a commit runs, so
+the more callers wait, the fewer commits each of them costs (group commit).
 
-When the file cannot be written, nobody waits any more: the router goes on from memory,
-callers are told so, and what could not be written is kept for as long as there is room
-and tried again.
+While the file cannot be written, no caller waits: the router continues in memory and the responses
+say so. Unwritten events stay buffered, up to a limit, and the write is retried.
 """
 
 import asyncio
@@ -29,30 +27,31 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-MOST_KEPT = 50_000
-"""Events that wait for the file, some 30 MB: at 1,000 a second, a disk may be full for
-the better part of a minute without a gap."""
+MAX_PENDING_EVENTS = 50_000
+"""Events that are not on disk yet, some 30 MB: at 1,000 a second, a disk may be full for the
+better part of a minute without a gap in the journal."""
 
 STALL_S = 5.0
-"""A commit that takes longer keeps its callers waiting for nothing: as BUSY_S, the longest
-that another writer may take."""
+"""A commit that takes longer counts as failed, and its callers stop waiting. As long as BUSY_S,
+the longest that another writer may hold the lock."""
 
 RETRY_S = 1.0
-"""Between two tries to write while the file cannot be written."""
+"""Interval between two attempts while the file cannot be written."""
 
 COMPACT_BYTES = 8 << 20
-"""Of journal: some 65,000 events, which a restart replays in a few seconds."""
+"""Size of the journal that starts a compaction: some 65,000 events, which a restart replays in a
+few seconds."""
 
 SNAPSHOTS_PER_JOURNAL = 2
-"""Where the snapshot is large, the journal may grow to so many times its size before the
-next one: writing snapshots must not become the main work."""
+"""Beside a large snapshot, the journal may grow to this multiple of its size before the next
+compaction, so that writing snapshots stays a small part of the work."""
 
 NOT_KEPT = "; in memory only: the state cannot be written at the moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """Whether outcomes are answered after their commit, and how long anything may wait for one."""
+    """Whether an outcome is acknowledged only after its commit, and the longest time between commits."""
 
     ack: bool = True
     interval_s: float = 1.0
@@ -61,8 +60,8 @@ class Durability:
 class Journal:
     """The store of one router in one file.
 
-    State: the events that are not on disk yet (at most MOST_KEPT), who waits for them
-    (the open calls), and the numbers that `restore` found, as they went on since.
+    State: the events that are not on disk yet (at most MAX_PENDING_EVENTS), a future for each
+    open call that waits for them, and the entry number and sizes, which start from `restore`.
     """
 
     def __init__(
@@ -82,52 +81,52 @@ class Journal:
         self._durability = durability
         self._compact = compact
         self._note_health = note_health
-        self._rows: list[EventRow] = []
-        self._waiting: list[asyncio.Future[bool]] = []
-        self._known = len(router.backends)
+        self._pending: list[EventRow] = []
+        self._acknowledgements: list[asyncio.Future[bool]] = []
+        self._stored_backends = len(router.backends)
         self._number = restored.last_number + 1
         self._journal_bytes = restored.journal_bytes
         self._compact_at = compaction_due(restored.position.snapshot_bytes)
         self._failing = False
-        # Events that found no room; as long as there are some, the file has a gap.
+        # Events dropped because MAX_PENDING_EVENTS were pending; above 0, the file has a gap.
         self._lost = 0
         self._closing = False
-        self._gathered = asyncio.Event()
-        self._urgent = asyncio.Event()
+        self._has_events = asyncio.Event()
+        self._commit_now = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._compaction: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = "failing" if self._failing else "working"
-        return f"<Journal {self._file.path} {state} entry={self._number} waiting={len(self._rows)}>"
+        return f"<Journal {self._file.path} {state} entry={self._number} pending={len(self._pending)}>"
 
     def start(self) -> None:
-        """Begins to write. Needs a running loop, which `close` must be called on."""
+        """Starts the writing task. `close` must be called on the same running loop."""
         self._writer = asyncio.create_task(self._write(), name="journal")
 
     def note_decision(self, decision: Decision) -> None:
-        """Notes a decision; it is written with the next outcome, or after the interval."""
-        self._emit(decision_event(decision))
+        """Buffers a decision; it is written with the next outcome, or after the interval."""
+        self._buffer(decision_event(decision))
 
     async def note_outcome(self, outcome: Outcome, recorded: Recorded, *, now: float) -> Recorded:
-        """Notes an outcome, and answers, when it is on disk, what to answer."""
+        """Buffers an outcome. Returns the answer to its caller; with `ack`, once it is on disk."""
         if not recorded.recorded:
             return recorded
-        kept = self._emit(outcome_event(outcome, now=self._router.advance(now)))
-        if kept and self._durability.ack and not self._failing:
-            written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._waiting.append(written)
-            self._urgent.set()
-            kept = await written
-        if kept and not self._failing:
+        buffered = self._buffer(outcome_event(outcome, now=self._router.advance(now)))
+        if buffered and self._durability.ack and not self._failing:
+            stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._acknowledgements.append(stored)
+            self._commit_now.set()
+            buffered = await stored
+        if buffered and not self._failing:
             return recorded
         return replace(recorded, message=recorded.message + NOT_KEPT)
 
     async def close(self) -> None:
-        """Writes what is left, and lets go of the file."""
+        """Writes the pending events and closes the file."""
         self._closing = True
-        self._gathered.set()
-        self._urgent.set()
+        self._has_events.set()
+        self._commit_now.set()
         if self._writer is not None:
             await self._writer
         if self._compaction is not None:
@@ -135,7 +134,7 @@ class Journal:
             await asyncio.wait([self._compaction])
         try:
             if self._failing or self._lost:
-                # Nobody is served any more, so it may take its time to tell all it knows.
+                # No calls are open any more, so this can take the time that a whole snapshot needs.
                 snapshot = self._router.snapshot(now=float("-inf"))
                 await _in_thread(self._file.write_anew, snapshot, self._number)
             await _in_thread(self._file.close)
@@ -143,78 +142,78 @@ class Journal:
             log.error("state is lost in part reason=%s", error.message)
         self._lock.release()
 
-    def _emit(self, row: EventRow) -> bool:
-        """Whether there was room."""
-        if len(self._rows) >= MOST_KEPT:
+    def _buffer(self, row: EventRow) -> bool:
+        """Buffers an event; False if there is no room for it."""
+        if len(self._pending) >= MAX_PENDING_EVENTS:
             self._lost += 1
             return False
-        self._rows.append(row)
-        self._gathered.set()
+        self._pending.append(row)
+        self._has_events.set()
         return True
 
     async def _write(self) -> None:
-        """The task that writes, until `close` and then what is left."""
-        while not self._closing or (self._rows and not self._failing):
-            await self._gathered.wait()
-            if not self._urgent.is_set():
+        """The writing task: runs until `close`, then writes the pending events."""
+        while not self._closing or (self._pending and not self._failing):
+            await self._has_events.wait()
+            if not self._commit_now.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_S if self._failing else self._durability.interval_s):
-                        await self._urgent.wait()
-            self._gathered.clear()
-            self._urgent.clear()
+                        await self._commit_now.wait()
+            self._has_events.clear()
+            self._commit_now.clear()
             try:
                 await self._commit()
             except StoreError as error:
                 self._fail(error.message)
-            # Those who report wait for this task's commits: were it to end, they would wait for ever.
-            # So whatever it is, they are told that it failed, and the next round tries again.
+            # Callers wait for this task's commits; if an unexpected error ended it, they would wait
+            # for ever. So any error fails this commit, and the next round retries.
             except Exception:
                 log.exception("journal failed")
-                self._fail("a fault of the server's own")
+                self._fail("an internal error")
 
     async def _commit(self) -> None:
-        """One entry with everything that has gathered."""
-        rows = self._take()
+        """Writes all pending events as one entry."""
+        rows = self._next_entry()
         if not rows:
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, self._acknowledgements = self._acknowledgements, []
         why = f"{self._file.path}: a commit takes longer than {STALL_S:g} seconds"
         stalled = asyncio.get_running_loop().call_later(STALL_S, self._fail, why, waiting)
         try:
             if self._failing:
                 await _in_thread(self._file.reopen)
             size_bytes = await _in_thread(self._file.append, self._number, rows)
-        # Whatever it is, being cancelled too: those who wait must be told that nothing was kept.
+        # Any error, cancellation included: the waiting callers must learn that nothing was stored.
         except BaseException:
-            _answer(waiting, False)
+            _release(waiting, False)
             raise
         finally:
             stalled.cancel()
-        del self._rows[: len(rows)]
+        del self._pending[: len(rows)]
         self._number += 1
         self._journal_bytes += size_bytes
-        _answer(waiting, True)
+        _release(waiting, True)
         self._recover()
         if self._journal_bytes >= self._compact_at and self._compaction is None and not self._closing:
-            self._compaction = asyncio.create_task(self._compacted(), name="compaction")
+            self._compaction = asyncio.create_task(self._run_compaction(), name="compaction")
 
-    def _take(self) -> tuple[EventRow, ...]:
-        """What has gathered, after the names that became known meanwhile."""
+    def _next_entry(self) -> tuple[EventRow, ...]:
+        """The pending events, preceded by the backends discovered since the last entry."""
         backends = self._router.backends
-        if len(backends) > self._known:
-            self._rows.insert(0, discovery_event(one.id for one in backends[self._known :]))
-            self._known = len(backends)
-        return tuple(self._rows)
+        if len(backends) > self._stored_backends:
+            self._pending.insert(0, discovery_event(one.id for one in backends[self._stored_backends :]))
+            self._stored_backends = len(backends)
+        return tuple(self._pending)
 
     def _fail(self, reason: str, waiting: list[asyncio.Future[bool]] | None = None) -> None:
-        """Nobody waits any more. Said once, until it works again."""
+        """Releases all waiting callers. Logged once, until a write succeeds again."""
         if not self._failing:
             self._failing = True
-            log.error("state cannot be written; going on from memory reason=%s", reason)
+            log.error("state cannot be written; continuing in memory reason=%s", reason)
             self._note_health(False)
-        _answer([*(waiting or ()), *self._waiting], False)
-        self._waiting.clear()
-        self._gathered.set()
+        _release([*(waiting or ()), *self._acknowledgements], False)
+        self._acknowledgements.clear()
+        self._has_events.set()
 
     def _recover(self) -> None:
         if self._failing:
@@ -222,33 +221,33 @@ class Journal:
             log.warning("state is written again lost_events=%d", self._lost)
             self._note_health(True)
 
-    async def _compacted(self) -> None:
-        """The task of one compaction. One that fails costs nothing but room."""
-        before = self._journal_bytes
+    async def _run_compaction(self) -> None:
+        """Runs one compaction. A failure costs only disk space; the next attempt waits for twice the size."""
+        compacted_bytes = self._journal_bytes
         try:
             snapshot_bytes = await self._compact()
         except StoreError as error:
             log.warning("compaction failed reason=%s", error.message)
-            self._compact_at = 2 * before
+            self._compact_at = 2 * compacted_bytes
         else:
-            log.info("state compacted journal_bytes=%d snapshot_bytes=%d", before, snapshot_bytes)
-            self._journal_bytes -= before
+            log.info("state compacted journal_bytes=%d snapshot_bytes=%d", compacted_bytes, snapshot_bytes)
+            self._journal_bytes -= compacted_bytes
             self._compact_at = compaction_due(snapshot_bytes)
         finally:
             self._compaction = None
 
 
 def compaction_due(snapshot_bytes: int) -> int:
-    """How large the journal may become beside such a snapshot."""
+    """The size of the journal that starts the next compaction, beside a snapshot of this size."""
     return max(COMPACT_BYTES, SNAPSHOTS_PER_JOURNAL * snapshot_bytes)
 
 
-def _answer(waiting: Iterable[asyncio.Future[bool]], kept: bool) -> None:
-    for one in waiting:
-        if not one.done():  # a caller that has left is
-            one.set_result(kept)
+def _release(waiting: Iterable[asyncio.Future[bool]], stored: bool) -> None:
+    for each in waiting:
+        if not each.done():  # done already where the caller has disconnected
+            each.set_result(stored)
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """On one of the threads for blocking work, which gets values that do not change."""
+    """Runs `work` on a worker thread; its arguments must not change meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))

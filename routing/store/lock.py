@@ -1,4 +1,4 @@
-"""One server for one state file."""
+"""Locks a state file, so that only one server uses it."""
 
 import contextlib
 import fcntl
@@ -10,10 +10,10 @@ from routing.store.sqlite import StoreError
 
 
 class Lock:
-    """Keeps a second server away from a state file.
+    """An exclusive lock on a state file.
 
-    A lock of the kernel's on a file beside it: it ends with the process, however that
-    ends. SQLite's own lock would keep the compaction away as well.
+    It is a kernel lock (flock) on a file beside it, which is released when the process ends, however
+    that happens. SQLite's own lock would exclude the compaction process as well.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,7 +24,7 @@ class Lock:
         return f"<Lock {self._path} {'taken' if self._file else 'free'}>"
 
     def take(self) -> None:
-        """StoreError where another process has it, which it names."""
+        """Takes the lock; StoreError names the process that holds it."""
         try:
             file = self._path.open("a+")
         except OSError as error:
@@ -37,13 +37,13 @@ class Lock:
                 holder = file.read(20).strip() or "of unknown number"
             raise StoreError(f"{self._path}: another server uses this state (process {holder})") from None
         self._file = file
-        with contextlib.suppress(OSError):  # a full disk: the number only serves the reader
+        with contextlib.suppress(OSError):  # a full disk: the process id is only informative
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
 
     def release(self) -> None:
-        """Lets others have it."""
+        """Releases the lock."""
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A state file told to a router: the snapshot merged, and what happened after it replayed."""
+"""Restores a router from a state file: merges the snapshot, then replays the journal."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from routing.store.sqlite import DAMAGED, Position, SqliteFile, StoreError
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was read: the snapshot's position, the last entry, and how much came after the snapshot."""
+    """The snapshot's position, the number of the last entry, and the size of the journal after it."""
 
     position: Position
     last_number: int
@@ -18,14 +18,14 @@ class Restored:
 
 
 def restore(file: SqliteFile, router: Router, *, latest: float) -> Restored:
-    """Tells the router all that the file holds, and answers where that ends.
+    """Applies the file's snapshot and journal to the router.
 
-    `latest` is the time that nothing can have happened after. StoreError where the file
-    cannot be read, or says what nobody wrote.
+    `latest` is the latest time that an event can have. StoreError if the file cannot be read, or
+    its contents are invalid.
     """
     with file.reading():
         position = file.position()
-        last, events, size_bytes = position.through, 0, 0
+        last_number, events, journal_bytes = position.through, 0, 0
         try:
             if position.generation:
                 snapshot = file.snapshot(position.generation)
@@ -33,11 +33,9 @@ def restore(file: SqliteFile, router: Router, *, latest: float) -> Restored:
             for entry in file.entries(position.through):
                 for row in entry.rows:
                     apply_event(router, row, latest=latest)
-                last, events, size_bytes = (
-                    entry.number,
-                    events + len(entry.rows),
-                    size_bytes + entry.size_bytes,
-                )
+                last_number = entry.number
+                events += len(entry.rows)
+                journal_bytes += entry.size_bytes
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise StoreError(f"{file.path}: {DAMAGED}") from error
-    return Restored(position, last, events, size_bytes)
+    return Restored(position, last_number, events, journal_bytes)

@@ -1,15 +1,15 @@
-"""One SQLite file: a snapshot, and the journal of what happened after it.
+"""The state file: an SQLite database with a snapshot and the journal of events after it.
 
-A snapshot is written piece by piece beside the one in force, and takes its place in one
-small statement, which also says up to which entry of the journal it reaches. So a crash
-at any moment leaves a file that can be read, and no writer waits long for another.
+A new snapshot is written in pieces beside the current one. One small statement then makes it the
+current one, and also stores up to which journal entry it reaches. So a crash at any moment leaves a
+readable file, and no writer waits long for another.
 
-    current    one row: the snapshot in force, and the last entry that it contains
-    snapshot   the pieces of each snapshot; put together, JSON packed by zlib
+    current    one row: the current snapshot, and the last entry that it contains
+    snapshot   the pieces of each snapshot; concatenated, JSON compressed by zlib
     journal    entries by number; each holds the events of one commit, as JSON
 
-WAL with `synchronous = NORMAL`: a commit is in the kernel's hands when it returns, so no
-crash of the process loses it. A power cut may take the last commits, never the file.
+WAL with `synchronous = NORMAL`: a commit has been handed to the kernel when it returns, so no crash of
+the process loses it. A power failure may lose the last commits, but never corrupts the file.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ from routing.errors import RoutingError
 
 FORMAT = 2
 APPLICATION_ID = 0x726F7574
-""""rout", by which we know our own files."""
+"""The bytes "rout", which identify a state file of this server."""
 
 BUSY_S = 5.0
-"""How long a write waits for another one: those of a compaction take milliseconds."""
+"""How long a write waits for another process's write; those of a compaction take milliseconds."""
 
 CHECKPOINT_PAGES = 4000
-"""16 MB of WAL before it is written back: with fewer, commits wait for the disk more
+"""Size of the WAL at which it is written back, 16 MB: with less, commits wait for the disk more
 often; with more, a restart reads more."""
 
 PIECE_BYTES = 1 << 20
-"""Of a snapshot, written at a time: some milliseconds for which others cannot write."""
+"""Bytes of a snapshot that one statement writes: other writers wait some milliseconds for it."""
 
-ENTRIES_AT_ONCE = 256
-"""Entries read, or dropped, at a time: nobody may hold others up for long."""
+ENTRIES_PER_STATEMENT = 256
+"""Entries that one statement reads or deletes, so that other writers never wait long."""
 
 TABLES = """
 CREATE TABLE journal (number INTEGER PRIMARY KEY, events TEXT NOT NULL);
@@ -52,7 +52,7 @@ INSERT INTO current VALUES (1, 0, 0, 0);
 """
 SCHEMA = f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
 
-DAMAGED = "is damaged; move it away to begin anew"
+DAMAGED = "is damaged; move it away to start without state"
 
 _WHY: Mapping[int, str] = MappingProxyType(
     {
@@ -68,11 +68,11 @@ _WHY: Mapping[int, str] = MappingProxyType(
 
 
 class StoreError(RoutingError):
-    """The file cannot be read or written; the message names it, and says why."""
+    """The state file cannot be read or written; the message names it and says why."""
 
 
 class Position(NamedTuple):
-    """The snapshot in force (0 is none), the last journal entry in it, and its size."""
+    """The generation of the current snapshot (0 for none), the last entry in it, and its size."""
 
     generation: int
     through: int
@@ -80,7 +80,7 @@ class Position(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of the journal."""
+    """One entry of the journal: the events of one commit."""
 
     number: int
     rows: list[Any]
@@ -88,9 +88,9 @@ class Entry(NamedTuple):
 
 
 class SqliteFile:
-    """A connection to one state file. One thread at a time may use it, whichever.
+    """A connection to one state file. Any thread may use it, but only one at a time.
 
-    Whatever goes wrong is a StoreError.
+    All failures raise StoreError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,15 +103,15 @@ class SqliteFile:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the file."""
         return self._path
 
     def open(self) -> None:
-        """Opens the file, or makes it; a file of another format or kind is refused.
+        """Opens the file, or creates it; a file of another format or application is refused.
 
-        It also writes, to find out now whether that can be done.
+        Also writes once, to detect a read-only file or a full disk at start.
         """
-        with self._explained():
+        with self._as_store_errors():
             address = f"file:{quote(str(self._path))}?mode=rwc"
             self._connection = sqlite3.connect(
                 address, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
@@ -119,54 +119,54 @@ class SqliteFile:
             try:
                 self._prepare()
                 self._inode = os.stat(self._path).st_ino
-            # Whatever it is, Ctrl-C too: a file left open would keep its lock.
+            # Any error, Ctrl-C included: an open connection would keep its lock.
             except BaseException:
                 self.close()
                 raise
 
     def close(self) -> None:
-        """Closes the file, which also writes the WAL back; no harm where it is closed."""
+        """Closes the file, which also writes the WAL back; does nothing if it is closed."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with self._explained():
+            with self._as_store_errors():
                 connection.close()
 
     def reopen(self) -> None:
-        """Opens the file anew, where the connection may have gone wrong."""
-        self._check_place()
+        """Replaces the connection, whose state is unknown after an error."""
+        self._check_same_file()
         with contextlib.suppress(StoreError):
             self.close()
         self.open()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """What is read inside is of one moment, whatever others write meanwhile."""
-        with self._explained():
+        """A read transaction: reads inside see one consistent version of the file."""
+        with self._as_store_errors():
             self._run("BEGIN")
         try:
             yield
         finally:
-            with self._explained():
+            with self._as_store_errors():
                 self._run("COMMIT")
 
     def position(self) -> Position:
-        """Which snapshot is in force."""
-        with self._explained():
+        """The position of the current snapshot."""
+        with self._as_store_errors():
             return Position(*self._run("SELECT generation, through, bytes FROM current").fetchone())
 
     def snapshot(self, generation: int) -> Mapping[str, Any]:
-        """What that snapshot says."""
-        with self._explained():
+        """The contents of a snapshot."""
+        with self._as_store_errors():
             found = self._run("SELECT data FROM snapshot WHERE generation = ? ORDER BY piece", generation)
             values: Mapping[str, Any] = json.loads(zlib.decompress(b"".join(data for (data,) in found)))
             return values
 
     def entries(self, after: int) -> Iterator[Entry]:
-        """Every later entry of the journal, in order."""
-        later = "SELECT number, events FROM journal WHERE number > ? ORDER BY number LIMIT ?"
+        """The journal entries with a higher number, in order."""
+        query = "SELECT number, events FROM journal WHERE number > ? ORDER BY number LIMIT ?"
         while True:
-            with self._explained():
-                found = self._run(later, after, ENTRIES_AT_ONCE).fetchall()
+            with self._as_store_errors():
+                found = self._run(query, after, ENTRIES_PER_STATEMENT).fetchall()
                 entries = [Entry(number, json.loads(events), len(events)) for number, events in found]
             yield from entries
             if not entries:
@@ -174,55 +174,55 @@ class SqliteFile:
             after = entries[-1].number
 
     def append(self, number: int, rows: Sequence[EventRow]) -> int:
-        """Commits one entry, and answers how large it is.
+        """Commits one entry and returns its size in bytes.
 
-        One of that number that is there already, from a try whose end was not known, is
-        replaced: it held the beginning of the same rows.
+        An existing entry of that number is replaced. It is from an attempt whose result is unknown,
+        and holds the first of the same rows.
         """
         events = json.dumps(rows, separators=(",", ":"))
-        self._check_place()
-        with self._explained():
+        self._check_same_file()
+        with self._as_store_errors():
             self._run("INSERT OR REPLACE INTO journal VALUES (?, ?)", number, events)
         return len(events)
 
     def write_anew(self, snapshot: Mapping[str, Any], through: int) -> None:
-        """Puts a snapshot in the place of all that is there, also where that is nothing any more."""
+        """Replaces the whole contents by a snapshot; creates the file if it was deleted."""
         with contextlib.suppress(StoreError):
             self.close()
         if self._path.exists():
-            self._check_place()
+            self._check_same_file()
         self.open()
         self.write_snapshot(snapshot, instead_of=self.position().generation, through=through)
 
     def write_snapshot(self, snapshot: Mapping[str, Any], *, instead_of: int, through: int) -> bool:
-        """Puts a snapshot in the place of another one; it contains the journal up to
-        `through`, which is dropped. Answers False where a third one has come between."""
+        """Replaces the snapshot `instead_of` by this one, which contains the journal up to `through`,
+        and deletes those entries. False if another snapshot is current meanwhile."""
         data = zlib.compress(json.dumps(snapshot, separators=(",", ":")).encode(), 1)
         generation = int.from_bytes(os.urandom(6)) + 1
-        with self._explained():
+        with self._as_store_errors():
             for start in range(0, len(data), PIECE_BYTES):
                 piece = data[start : start + PIECE_BYTES]
                 self._run("INSERT INTO snapshot (generation, data) VALUES (?, ?)", generation, piece)
             update = "UPDATE current SET generation = ?, through = ?, bytes = ? WHERE generation = ?"
-            took_place = self._run(update, generation, through, len(data), instead_of).rowcount == 1
-            if took_place:
+            replaced = self._run(update, generation, through, len(data), instead_of).rowcount == 1
+            if replaced:
                 self._drop_superseded(generation, through)
             else:
                 self._run("DELETE FROM snapshot WHERE generation = ?", generation)
-        return took_place
+        return replaced
 
     def _drop_superseded(self, generation: int, through: int) -> None:
-        """A little at a time. What a crash leaves is dropped with the next snapshot."""
+        """Deletes in small statements. A crash leaves rows that the next snapshot's call deletes."""
         some_pieces = "SELECT piece FROM snapshot WHERE generation <> ? LIMIT 1"
         while self._run(f"DELETE FROM snapshot WHERE piece IN ({some_pieces})", generation).rowcount:  # noqa: S608
             pass
         some_entries = "SELECT number FROM journal WHERE number <= ? ORDER BY number LIMIT ?"
         delete = f"DELETE FROM journal WHERE number IN ({some_entries})"  # noqa: S608 - our own text
-        while self._run(delete, through, ENTRIES_AT_ONCE).rowcount:
+        while self._run(delete, through, ENTRIES_PER_STATEMENT).rowcount:
             pass
 
     def _prepare(self) -> None:
-        """The schema, in a file that is new; the settings of this connection; one write."""
+        """Checks the format, creates the schema in a new file, sets the pragmas, writes once."""
         kind = self._run("PRAGMA application_id").fetchone()[0]
         found = self._run("PRAGMA user_version").fetchone()[0]
         tables = self._run("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -237,9 +237,9 @@ class SqliteFile:
             self._connection.executescript(SCHEMA)
         self._run("UPDATE current SET one = 1")
 
-    def _check_place(self) -> None:
-        """SQLite goes on writing to a file that has no name any more, and nobody would find it."""
-        with self._explained():
+    def _check_same_file(self) -> None:
+        """StoreError if the path is another file now: SQLite keeps writing to a deleted or renamed file."""
+        with self._as_store_errors():
             if os.stat(self._path).st_ino != self._inode:
                 raise self._refusal("was replaced by another file")
 
@@ -252,7 +252,7 @@ class SqliteFile:
         return StoreError(f"{self._path}: {why}")
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _as_store_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
