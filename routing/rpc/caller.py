@@ -1,9 +1,10 @@
 """Who makes a call, as far as its headers and its connection tell."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grpclib import protocol
+if TYPE_CHECKING:  # `routing token` reads auth rules, and would wait for the gRPC library
+    from grpclib import protocol
 
 
 class Peer:
@@ -12,7 +13,7 @@ class Peer:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: protocol.Peer) -> None:
+    def __init__(self, connection: "protocol.Peer") -> None:
         self._connection = connection
 
     def __str__(self) -> str:
