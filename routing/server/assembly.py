@@ -1,4 +1,4 @@
-"""The server put together from settings, without a socket or a task of its own."""
+"""Assembles the server from settings, without sockets and tasks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from routing.wire import Codec
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What a server consists of, wired up; it has no socket and no task of its own."""
+    """The parts of a server, connected with each other."""
 
     router: Router
     store: Store
@@ -32,7 +32,7 @@ class Assembly:
     codec: Codec
 
     async def drain(self) -> None:
-        """Health says NOT_SERVING, streams end, new calls are refused; open ones go on."""
+        """Sets health to NOT_SERVING, ends streams and refuses new calls; open calls continue."""
         self.health.set_serving(False)
         await self.calls.drain()
 
@@ -44,12 +44,10 @@ def assemble(
     clock: Callable[[], float] | None = None,
     access: Access | None = None,
 ) -> Assembly:
-    """The server without its socket, for `serve`, and for tests and clients in one process.
+    """The server without its sockets, for `serve`, tests and in-process clients.
 
-    With a state, whoever assembles it starts the store and closes it.
-
-    `clock` tells the time of day in Unix seconds; without one, the settings say where
-    time comes from. Without `access`, everybody may call, whatever the settings say.
+    The caller starts and closes its store. `clock` returns Unix seconds; the default follows the
+    setting `routing.clock`. Without `access` any caller may call, whatever the settings say.
     """
     routing = settings.routing
     if clock is None:
@@ -64,7 +62,7 @@ def assemble(
         retention_hours=routing.retention_hours,
     )
     health = Health(_health_services(settings, access))
-    store = _opened(settings, router, clock, health)
+    store = _open_store(settings, router, clock, health)
     codec = Codec()
     calls = Calls(codec, admit=access.admission if access is not None else None)
     service = RoutingService(router, store, clock=clock, version=__version__)
@@ -87,15 +85,15 @@ def _health_services(settings: Settings, access: Access | None) -> list[str]:
     return services
 
 
-def _opened(settings: Settings, router: Router, clock: Callable[[], float], health: Health) -> Store:
-    """The store, once the router knows what it holds."""
-    told = isinstance(clock, RequestClock)
-    store = open_store(
-        settings,
-        router,
-        latest=(lambda: inf) if told else clock,
-        note_health=lambda works: health.set_serving(works, STORE_HEALTH),
-    )
-    if isinstance(clock, RequestClock):
-        clock.advance(router.advance(-inf))  # where the requests had led it before the restart
+def _open_store(settings: Settings, router: Router, clock: Callable[[], float], health: Health) -> Store:
+    """The opened store; the router's state is restored, and a request clock continues from it."""
+
+    def note_health(works: bool) -> None:
+        health.set_serving(works, STORE_HEALTH)
+
+    if not isinstance(clock, RequestClock):
+        return open_store(settings, router, latest=clock, note_health=note_health)
+    # The clock is still at 0, so it cannot bound the times of stored events.
+    store = open_store(settings, router, latest=lambda: inf, note_health=note_health)
+    clock.advance(router.advance(-inf))  # the latest time in the restored state
     return store

@@ -1,4 +1,4 @@
-"""The event loop that a server runs on: asyncio's own, or uvloop where it is installed."""
+"""Selects the server's event loop: asyncio's, or uvloop where it is installed."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from routing.errors import MissingExtra
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the loop that `event_loop` names: `auto` is uvloop where it is installed.
+    """The factory of the loop that the setting `event_loop` names; `auto` is uvloop if installed.
 
-    MissingExtra for `uvloop` where it is not.
+    MissingExtra for `uvloop` if it is not installed.
     """
     installed = find_spec("uvloop") is not None
     if name == "asyncio" or (name == "auto" and not installed):

@@ -1,8 +1,7 @@
-"""Log lines: one event, one line, `key=value` or JSON, to an output that may be full or gone.
+"""Formats log records as one line each, `key=value` or JSON, and writes them without blocking.
 
 A call such as `log.info("server ready address=%s tls=%s", address, tls)` is a fixed
-phrase followed by keys. The template tells them apart, so both formats come from the
-same call:
+phrase followed by keys. The formatters parse the template, so one call serves both formats:
 
     2026-01-31T12:00:00.000Z INFO routing.server.run server ready address=127.0.0.1:50051 tls=off
     {"time": "2026-01-31T12:00:00.000Z", "level": "INFO", "logger": "routing.server.run",
@@ -19,43 +18,43 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 MAX_LINE_BYTES = 4096
-"""A pipe that polls as writable takes this much without blocking (Linux: one page).
-A longer line could stop the event loop for as long as nobody reads the other end."""
+"""A pipe that polls as writable accepts this much without blocking (Linux: one page).
+A longer line could block the event loop until the reader continues."""
 
 MAX_VALUE_CHARACTERS = 512
 MAX_TRACEBACK_CHARACTERS = 2_000
-"""What one value may hold of a line. Enough for every message of ours and for the last
-few frames of a traceback; with more, one value would push the others off the line."""
+"""The longest value and traceback in a line. Enough for every message of ours and for the last few
+frames of a traceback; a longer value would leave no room for the others."""
 
 _KEY = re.compile(r"(\w+)=(%(?:[-+ #0]*\d*(?:\.\d+)?[sdifgr]))")
-_PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNQUOTED = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def quoted(text: str) -> str:
-    r"""The text as a value of one `key=value` pair: in quotes, and escaped, where it must be.
+    r"""The text as the value of a `key=value` pair, quoted and escaped if necessary.
 
     >>> print(quoted("s3"), quoted(""), quoted('two "words"\n'))
     s3 "" "two \"words\"\n"
     """
-    return text if _PLAIN.fullmatch(text) else one_line(json.dumps(text, ensure_ascii=False))
+    return text if _UNQUOTED.fullmatch(text) else one_line(json.dumps(text, ensure_ascii=False))
 
 
 def one_line(text: str) -> str:
-    r"""The text with every character that could break or forge a line escaped.
+    r"""The text with all control characters and line separators escaped, so no value can forge a line.
 
     >>> print(one_line("a\nb\x1b[0m"))
     a\nb\u001b[0m
     """
-    return _BREAKS.sub(lambda found: json.dumps(found.group())[1:-1], text)
+    return _CONTROL_CHARACTERS.sub(lambda found: json.dumps(found.group())[1:-1], text)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + "…"
 
 
-class Parts:
-    """A record taken apart: the fixed phrase, and the values that follow it by key."""
+class ParsedRecord:
+    """A log record as its fixed phrase and its values by key."""
 
     __slots__ = ("phrase", "values")
 
@@ -77,44 +76,44 @@ class Parts:
 
 
 class _LineFormatter(logging.Formatter):
-    def parts(self, record: logging.LogRecord) -> tuple[str, Parts]:
-        """The time in UTC with milliseconds, and the record with its traceback as one more value."""
+    def parse(self, record: logging.LogRecord) -> tuple[str, ParsedRecord]:
+        """The time in UTC with milliseconds, and the parsed record, a traceback among its values."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        parts = Parts(record)
+        parsed = ParsedRecord(record)
         if record.exc_info:
-            parts.values["traceback"] = self.formatException(record.exc_info)[-MAX_TRACEBACK_CHARACTERS:]
-        return f"{at}.{int(record.msecs):03d}Z", parts
+            parsed.values["traceback"] = self.formatException(record.exc_info)[-MAX_TRACEBACK_CHARACTERS:]
+        return f"{at}.{int(record.msecs):03d}Z", parsed
 
 
 class LogfmtFormatter(_LineFormatter):
     """Time, level, logger and phrase, then `key=value` pairs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at, parts = self.parts(record)
-        said = [at, record.levelname, record.name, one_line(parts.phrase)]
-        said += [f"{key}={quoted(str(value))}" for key, value in parts.values.items()]
-        return " ".join(said)
+        at, parsed = self.parse(record)
+        line = [at, record.levelname, record.name, one_line(parsed.phrase)]
+        line += [f"{key}={quoted(str(value))}" for key, value in parsed.values.items()]
+        return " ".join(line)
 
 
 class JsonFormatter(_LineFormatter):
-    """One JSON object; values that are numbers or booleans stay so."""
+    """One JSON object; numbers and booleans keep their types."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at, parts = self.parts(record)
-        fixed = {"time": at, "level": record.levelname, "logger": record.name, "message": parts.phrase}
-        said = fixed | {key: value for key, value in parts.values.items() if key not in fixed}
-        return one_line(json.dumps(said, ensure_ascii=False))
+        at, parsed = self.parse(record)
+        fixed = {"time": at, "level": record.levelname, "logger": record.name, "message": parsed.phrase}
+        line = fixed | {key: value for key, value in parsed.values.items() if key not in fixed}
+        return one_line(json.dumps(line, ensure_ascii=False))
 
 
 FORMATS: Mapping[str, Callable[[], logging.Formatter]] = {"logfmt": LogfmtFormatter, "json": JsonFormatter}
 
 
 class LossyHandler(logging.Handler):
-    """Writes lines to a file descriptor, and rather loses some than stops or ends the process.
+    """Writes lines to a file descriptor; drops lines instead of blocking or raising.
 
-    A pipe that nobody reads is asked first whether it takes a line; a full disk or a
-    closed output is an error that is swallowed. When the output takes lines again,
-    the first one says how many are missing.
+    It polls the descriptor first, so a pipe without a reader does not block, and ignores the errors
+    of a full disk or a closed output. The first line that can be written again is preceded by the
+    number of lost lines.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -139,7 +138,7 @@ class LossyHandler(logging.Handler):
     def _write(self, record: logging.LogRecord) -> bool:
         line = self._line(record)
         try:
-            # POLLERR and POLLHUP also answer: the write then raises, which is the loss we count.
+            # poll also returns for POLLERR and POLLHUP; the write then raises, which counts as a lost line.
             return bool(self._poll.poll(0)) and os.write(self._descriptor, line) == len(line)
         except OSError:
             return False
@@ -148,7 +147,7 @@ class LossyHandler(logging.Handler):
         try:
             text = self.format(record)
         except (TypeError, ValueError) as error:
-            # A wrong log call is a bug of its own, and must not take the call that it reports about with it.
+            # A wrong log call is a bug, but it must not fail the RPC that logs.
             text = f"log record failed template={quoted(str(record.msg))} error={quoted(str(error))}"
         line = text.encode(errors="backslashreplace")
         if len(line) >= MAX_LINE_BYTES:
@@ -157,11 +156,11 @@ class LossyHandler(logging.Handler):
 
 
 def configure(level: str, log_format: str, output: TextIO | None = None) -> None:
-    """Sends the log of this package at `level`, and of all others from WARNING up, to `output`.
+    """Sends this package's records from `level` up, and all others from WARNING up, to `output`.
 
-    Others stay at WARNING whatever the level: hpack's DEBUG lines hold every header's
-    value, credentials too, and grpclib's INFO says each cancelled call. Where the
-    process was started without an output (`2>&-`), nothing is logged.
+    Other packages stay at WARNING whatever the level: hpack's DEBUG records contain the values of
+    all headers, credentials included, and grpclib logs each cancelled call at INFO. If the process
+    has no standard error (`2>&-`), nothing is logged.
     """
     handler: logging.Handler = logging.NullHandler() if output is None else LossyHandler(output.fileno())
     handler.setFormatter(FORMATS[log_format]())

@@ -1,4 +1,4 @@
-"""The server: put together from settings, run until a signal, drained."""
+"""Runs the server until a signal, then drains it."""
 
 import asyncio
 import contextlib
@@ -25,29 +25,29 @@ from routing.server.sockets import address_of, listen
 log = logging.getLogger(__name__)
 
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+    """Serves until SIGTERM or SIGINT, then drains; a second signal kills the process at once.
 
-    Raises ConfigError for a certificate, key, host or port that cannot be used.
+    Raises ConfigError for an invalid certificate, key, host or port.
     """
     server = settings.server
     logs.configure(server.log_level, server.log_format, log_output)
     fast_path = fast_path_possible() and server.fast_path
     access = Access(server)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
-    with contextlib.ExitStack() as opened:
-        listening = [opened.enter_context(one) for one in listen(server.host, server.port)]
-        stopped = opened.enter_context(_stopped())
+    with contextlib.ExitStack() as resources:
+        listening = [resources.enter_context(each) for each in listen(server.host, server.port)]
+        stop_signal = resources.enter_context(_stop_signal())
         facts = (
             ",".join(map(address_of, listening)),
             "on" if access.context else "off",
             len(settings.backends),
         )
         log.info("server starting address=%s tls=%s backends=%d version=%s", *facts, __version__)
-        hosts = [one.getsockname()[0] for one in listening]
+        hosts = [each.getsockname()[0] for each in listening]
         for warning in (*settings.warnings, *access.warnings(hosts)):
             log.warning("setting in doubt reason=%s", warning)
         assembly = assemble(settings, random=Random(), access=access)  # noqa: S311 - decisions, not secrets
@@ -60,31 +60,32 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
         log.info(
             "server ready address=%s tls=%s backends=%d version=%s loop=%s", *facts, __version__, running
         )
-        async with _kept(access, assembly.health):
-            why = await stopped
-        await _drain(assembly, listener, why, server.grace_period_seconds)
+        async with _watched_files(access, assembly.health):
+            signal_name = await stop_signal
+        await _drain(assembly, listener, signal_name, server.grace_period_seconds)
 
 
 @contextlib.asynccontextmanager
-async def _kept(access: Access, health: Health) -> AsyncIterator[None]:
-    """Meanwhile, files that change are read again, and a certificate that ends is told of."""
+async def _watched_files(access: Access, health: Health) -> AsyncIterator[None]:
+    """Inside, changed files are reloaded, and a certificate that expires is logged."""
 
     def note_current(current: bool) -> None:
         if access.files:
             health.set_serving(current, FILES_HEALTH)
 
-    keeping = asyncio.create_task(access.watch(note_current), name="access")
+    watching = asyncio.create_task(access.watch(note_current), name="access")
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        watching.cancel()
+        await asyncio.wait([watching])
 
 
-async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: float) -> None:
-    """In this order: nobody new gets in; balancers and clients are told; what has begun finishes."""
+async def _drain(assembly: Assembly, listener: Listener, signal_name: str, grace_s: float) -> None:
+    """Stops accepting connections, then announces the end to load balancers and clients, then waits
+    for open calls to finish."""
     calls = assembly.calls
-    log.info("server draining signal=%s open_calls=%d grace_s=%s", why, calls.open, grace_s)
+    log.info("server draining signal=%s open_calls=%d grace_s=%s", signal_name, calls.open, grace_s)
     listener.drain()
     await assembly.drain()
     with contextlib.suppress(TimeoutError):
@@ -97,23 +98,23 @@ async def _drain(assembly: Assembly, listener: Listener, why: str, grace_s: floa
 
 
 @contextlib.contextmanager
-def _stopped() -> Iterator[asyncio.Future[str]]:
-    """The name of the first signal, once it came. The second is the kernel's: it ends the
-    process whatever state that is in."""
+def _stop_signal() -> Iterator[asyncio.Future[str]]:
+    """A future of the first stop signal's name. After it the default handlers are restored, so a
+    second signal kills the process whatever it is doing."""
     loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[str] = loop.create_future()
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    received: asyncio.Future[str] = loop.create_future()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def stop(number: signal.Signals) -> None:
-        stopped.set_result(number.name)
-        for each in STOPPING:
+        received.set_result(number.name)
+        for each in STOP_SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop, number)
     try:
-        yield stopped
+        yield received
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
