@@ -133,8 +133,8 @@ def test_a_folder_without_protos_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_compiler_that_says_nothing_still_gives_a_line() -> None:
-    assert generating._complaint(" \n") == "it failed and did not say why"
-    assert generating._complaint("Traceback\nOSError: no space\n") == "OSError: no space"
+    assert generating._first_error(" \n") == "it failed without a message"
+    assert generating._first_error("Traceback\nOSError: no space\n") == "OSError: no space"
 
 
 @pytest.mark.parametrize("missing", ["grpc_tools", "ruff"])
@@ -188,7 +188,7 @@ def descriptors(**field: object) -> bytes:
         ({"type": FieldProto.TYPE_STRING, "number": 16}, "its number is above 15"),
         (
             {"type": FieldProto.TYPE_DOUBLE, "label": FieldProto.LABEL_REPEATED},
-            "a repeated double is not known",
+            "a repeated double is not supported",
         ),
         (
             {"type": FieldProto.TYPE_MESSAGE, "type_name": ".google.protobuf.Duration"},
@@ -196,7 +196,7 @@ def descriptors(**field: object) -> bytes:
         ),
         (
             {"type": FieldProto.TYPE_MESSAGE, "type_name": ".google.protobuf.Timestamp"},
-            "a time in a message that may come in pieces",
+            "a timestamp in a message that may arrive in pieces",
         ),
     ],
 )

@@ -1,8 +1,8 @@
-"""Which file of the compiled schema declares which name.
+"""Indexes a compiled schema for reflection: which file declares which symbol.
 
-`routing generate` keeps protoc's FileDescriptorSet beside the generated code. Its files
-are served as they are, byte for byte; what is read of them here is their names, by the
-few field numbers of descriptor.proto that lead to one.
+`routing generate` stores protoc's FileDescriptorSet beside the generated code. Reflection serves its
+files unchanged, byte for byte; this module reads only their names and imports, by the few field
+numbers of descriptor.proto that lead to them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,27 +16,27 @@ _NAME, _PACKAGE, _DEPENDENCY = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A descriptor message: which fields hold what it declares, and as what.
+class _Declaration:
+    """A descriptor message: {field number: kind} of the declarations inside it.
 
-    Every part has its name in field 1. The values of an enum are siblings of the enum,
-    as in C++; all else lies within what declares it.
+    Each has its name in field 1. Enum values are siblings of their enum, as in C++; all other
+    declarations are scoped by the one around them.
     """
 
     parts: Mapping[int, str]
     opens_scope: bool = True
 
 
-_KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
+_DECLARATIONS: Final[Mapping[str, _Declaration]] = MappingProxyType(
     {
-        "file": _Kind({4: "message", 5: "enum", 6: "service", 7: "field"}),
-        "message": _Kind({2: "field", 3: "message", 4: "enum", 6: "field", 8: "oneof"}),
-        "enum": _Kind({2: "value"}, opens_scope=False),
-        "service": _Kind({2: "method"}),
-        "field": _Kind({}),
-        "oneof": _Kind({}),
-        "value": _Kind({}),
-        "method": _Kind({}),
+        "file": _Declaration({4: "message", 5: "enum", 6: "service", 7: "field"}),
+        "message": _Declaration({2: "field", 3: "message", 4: "enum", 6: "field", 8: "oneof"}),
+        "enum": _Declaration({2: "value"}, opens_scope=False),
+        "service": _Declaration({2: "method"}),
+        "field": _Declaration({}),
+        "oneof": _Declaration({}),
+        "value": _Declaration({}),
+        "method": _Declaration({}),
     }
 )
 
@@ -48,7 +48,7 @@ class Schema:
         self._files: dict[str, bytes] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
         self._declared: dict[str, tuple[str, str]] = {}
-        for _, data in _fields(descriptor_set):  # a set has but one field: its files
+        for _, data in _fields(descriptor_set):  # the only field of a set: its files
             self._add(data)
 
     @property
@@ -65,11 +65,11 @@ class Schema:
         return symbol in self._declared and self._declared[symbol][0] == "message"
 
     def with_imports(self, file: str) -> list[bytes] | None:
-        """The file, then all that it imports, directly or not; None for a name not in the set."""
+        """The file and its transitive imports; None for a file that is not in the set."""
         if file not in self._files:
             return None
         names = [file]
-        for name in names:  # grows while it is walked
+        for name in names:  # grows during the loop
             names += [imported for imported in self._imports[name] if imported not in names]
         return [self._files[name] for name in names]
 
@@ -85,20 +85,20 @@ class Schema:
 
 def _declarations(data: bytes, kind: str, scope: str) -> Iterator[tuple[str, str]]:
     """(fully qualified name, kind) of everything declared in a descriptor."""
-    parts = _KINDS[kind].parts
+    parts = _DECLARATIONS[kind].parts
     for number, part in _fields(data):
         if number in parts:
             name = next(value.decode() for number, value in _fields(part) if number == _NAME)
             full_name = f"{scope}.{name}" if scope else name
             yield full_name, parts[number]
-            inner = full_name if _KINDS[parts[number]].opens_scope else scope
+            inner = full_name if _DECLARATIONS[parts[number]].opens_scope else scope
             yield from _declarations(part, parts[number], inner)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(number, value) of the strings and messages in a message that protoc wrote.
+    """(number, value) of the strings and messages in a descriptor.
 
-    descriptor.proto has numbers beside them, all varints, which are skipped.
+    The other fields of descriptor.proto are varints, which are skipped.
     """
     at = 0
     while at < len(data):

@@ -1,12 +1,12 @@
-"""The emitter of gen/routing_pb's codecs: straight-line Python for each message.
+"""Emits gen/routing_pb's codecs: straight-line Python for each message.
 
-In: the descriptors that protoc wrote; out: one `codec.py` beside each generated
-package, and one at the root that gathers them. How the emitted code works is told in
-routing/protobuf/wireformat.py; its sentences are here and in routing/protobuf/generator/fields.py.
+The input is protoc's descriptors, the output one `codec.py` beside each generated package, and one
+at the root that combines them. routing/protobuf/wireformat.py explains how the emitted code works;
+its templates are here and in routing/protobuf/generator/fields.py.
 
-A decoder is one loop over a chain of `if tag == …`, a link for each field in the
-order of the numbers. Senders write fields in that order, so one pass through the
-chain reads a whole message; the loop is there for those that do not.
+A decoder is a loop over a chain of `if tag == …`, one link for each field in the order of the field
+numbers. Senders write fields in that order, so one pass through the chain reads a whole message; the
+loop handles any other order.
 """
 
 from collections.abc import Iterable, Iterator
@@ -73,18 +73,20 @@ CHILDREN: dict[str, dict[int, str]] = {{
 def codec_modules(descriptors: bytes) -> dict[str, str]:
     """{path below gen/routing_pb: source}, not yet formatted, from a FileDescriptorSet.
 
-    Imports are emitted generously: ruff takes out what is doubled or not used.
+    Some imports are duplicate or unused; ruff removes those.
     """
     messages = read_messages(descriptors)
-    pieces = {field.type for message in messages for field in message.fields if not field.repeated}
+    mergeable = {field.type for message in messages for field in message.fields if not field.repeated}
     for message in messages:
-        refuse_unknown(message, merged=message.type in pieces)
+        refuse_unknown(message, merged=message.type in mergeable)
     packages = sorted({message.type.package for message in messages})
     modules = {}
     for package in packages:
         own = [message for message in messages if message.type.package == package]
         functions = [
-            _entry_decoder(message) if message.entry else _functions(message, merged=message.type in pieces)
+            _entry_decoder(message)
+            if message.entry
+            else _functions(message, merged=message.type in mergeable)
             for message in own
         ]
         modules[f"{package.replace('.', '/')}/codec.py"] = _package(package, own, functions)
@@ -133,7 +135,7 @@ def _imports(messages: Iterable[Message]) -> Iterator[str]:
 
 
 def _children(message: Message) -> dict[int, str]:
-    """For counting fields: the tags that hold messages, with their names, and packed numbers, with ""."""
+    """For `check_field_count`: {tag: name of the message, or "" for packed numbers}."""
     return {
         number: field.type.full_name if field.type else ""
         for number, field in tags(message).items()
@@ -142,8 +144,8 @@ def _children(message: Message) -> dict[int, str]:
 
 
 def _functions(message: Message, *, merged: bool) -> str:
-    """The decoder and the encoder; `merged` if the message may come in several pieces,
-    of which the later ones are read `into` what the first one made."""
+    """The decoder and the encoder. `merged` if the message may arrive in several pieces, where later
+    ones are decoded `into` the message of the first."""
     name, fields = message.type.python, message.fields
     start = _lines(f"{local(field)} = {default(field)}" for field in fields)
     made = f"message = new({name})"
@@ -165,10 +167,10 @@ def _writes(fields: Iterable[Field]) -> Iterator[str]:
 
 
 def _entry_decoder(message: Message) -> str:
-    """The decoder of a map's entry, which reads into the map.
+    """The decoder of a map's entry, which stores it in the map.
 
-    An entry that holds a field nobody knows is left out of the map, as google's
-    Python does, which keeps such an entry among the unknown fields.
+    An entry with an unknown field is left out of the map, as in google's Python, which keeps such
+    an entry among the unknown fields.
     """
     key, value = message.fields
     start = _lines(

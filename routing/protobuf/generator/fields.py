@@ -1,6 +1,6 @@
-"""How one field is read and written in the emitted codecs: a row of KINDS for each kind.
+"""The emitted code that reads and writes one field: a row of KINDS for each kind of field.
 
-What no row knows is refused, with the field's name, rather than emitted wrong.
+A field without a row is refused by name, so no wrong code is emitted.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,22 +11,22 @@ from routing.errors import RoutingError
 from routing.protobuf.generator.schema import Field, Message
 
 _LARGEST_NUMBER = 15
-"""The largest field number whose tag is one byte, which is what decoders compare."""
+"""The largest field number whose tag is one byte; decoders compare single bytes."""
 
-_TAKEN = frozenset(
+_RESERVED_NAMES = frozenset(
     {"complete", "data", "depth", "end", "entries", "into", "message", "pos", "size", "stop", "tag", "value"}
 )
-"""What a decoder's own variables are called; a field of such a name gets a "_"."""
+"""Names of a decoder's own variables; a field of such a name is suffixed with "_"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """How the fields of one protobuf type are read and written.
+class FieldKind:
+    """Code templates for the fields of one protobuf type.
 
-    `read` makes the value from the piece data[pos:stop] (wire type 2), from what
-    stands at pos + 1 (wire type 1), or from the number `value` (wire type 0), which
-    `read_long` reads where it takes more than a byte. `write` is what follows the tag
-    (and the size, in wire type 2). `worth` tells when a value without presence is sent.
+    `read` computes the value from data[pos:stop] (wire type 2), from the bytes at pos + 1 (wire
+    type 1), or from the varint `value` (wire type 0), which `read_long` reads if it has more than
+    one byte. `write` computes the bytes after the tag (and the size, in wire type 2). `is_set` is
+    the condition under which a value without presence is sent.
     """
 
     wire: int
@@ -34,35 +34,35 @@ class Kind:
     read: str
     write: str
     read_long: str = ""
-    worth: str = "value := {whole}"
+    is_set: str = "value := {whole}"
     repeats: bool = True
 
 
-def _integer(bits: int, default: str = "0", read: str = "value") -> Kind:
+def _integer(bits: int, default: str = "0", read: str = "value") -> FieldKind:
     write = f"(SIZES[value] if 0 <= value < 128 else write_int{bits}(value))"
-    return Kind(0, default, read, write, f"read_int{bits}")
+    return FieldKind(0, default, read, write, f"read_int{bits}")
 
 
 _READ_MESSAGE = "decode_{type}(data, pos, stop, depth - 1{into})"
 
-KINDS: Mapping[str, Kind] = {
-    "bool": Kind(0, "False", "value != 0", "SIZES[value]", "read_varint"),
+KINDS: Mapping[str, FieldKind] = {
+    "bool": FieldKind(0, "False", "value != 0", "SIZES[value]", "read_varint"),
     "int32": _integer(32),
     "int64": _integer(64),
     "enum": _integer(32, default="{type}(0)", read="{type}(value)"),
-    "double": Kind(
+    "double": FieldKind(
         wire=1,
         default="0.0",
         read="read_double(data, pos + 1)[0]",
         write="write_double(value)",
-        worth="(value := {whole}) or is_negative_zero(value)",
+        is_set="(value := {whole}) or is_negative_zero(value)",
         repeats=False,
     ),
-    "string": Kind(2, '""', "data[pos:stop].decode()", "value.encode()"),
-    "bytes": Kind(2, 'b""', "data[pos:stop]", "value"),
-    "message": Kind(2, "None", _READ_MESSAGE, "encode_{type}(value)"),
-    "timestamp": Kind(2, "None", _READ_MESSAGE, "write_datetime(value)", repeats=False),
-    "map": Kind(2, "{{}}", "_read_{type}(data, pos, stop, depth - 1, {local})", ""),
+    "string": FieldKind(2, '""', "data[pos:stop].decode()", "value.encode()"),
+    "bytes": FieldKind(2, 'b""', "data[pos:stop]", "value"),
+    "message": FieldKind(2, "None", _READ_MESSAGE, "encode_{type}(value)"),
+    "timestamp": FieldKind(2, "None", _READ_MESSAGE, "write_datetime(value)", repeats=False),
+    "map": FieldKind(2, "{{}}", "_read_{type}(data, pos, stop, depth - 1, {local})", ""),
 }
 
 _READ: Mapping[int, str] = {
@@ -113,21 +113,23 @@ _SIZED = "{tag!r} + (SIZES[size] if size < 128 else write_varint(size)) + body"
 
 
 def refuse_unknown(message: Message, *, merged: bool) -> None:
-    """Raises RoutingError for the first field that no correct code can be emitted for."""
+    """Raises RoutingError for the first field that has no correct templates."""
     for field in message.fields:
         row = KINDS.get(field.kind)
         reasons = {
             f"its kind, {field.kind}, has no row in KINDS": row is None,
             f"its number is above {_LARGEST_NUMBER}": field.number > _LARGEST_NUMBER,
-            f"a repeated {field.kind} is not known": field.repeated and row is not None and not row.repeats,
-            "a time in a message that may come in pieces": field.kind == "timestamp" and merged,
+            f"a repeated {field.kind} is not supported": field.repeated
+            and row is not None
+            and not row.repeats,
+            "a timestamp in a message that may arrive in pieces": field.kind == "timestamp" and merged,
         }
         for reason in (reason for reason, holds in reasons.items() if holds):
             raise RoutingError(f"no codec can be emitted for {message.type.full_name}.{field.name}: {reason}")
 
 
 def tags(message: Message) -> dict[int, Field]:
-    """Every tag that the message's decoder compares, and whose it is."""
+    """{tag that the decoder compares: its field}."""
     found = {tag(field): field for field in message.fields}
     return found | {_packed_tag(field): field for field in message.fields if packable(field)}
 
@@ -137,7 +139,7 @@ def tag(field: Field) -> int:
 
 
 def packable(field: Field) -> bool:
-    """Whether this is a list of numbers, which may come one by one or in one piece."""
+    """Whether this is a list of numbers, which may arrive one by one or packed."""
     return field.repeated and KINDS[field.kind].wire != 2
 
 
@@ -147,7 +149,7 @@ def _packed_tag(field: Field) -> int:
 
 def local(field: Field) -> str:
     """The decoder's variable for the field."""
-    return f"{field.name}_" if field.name in _TAKEN else field.name
+    return f"{field.name}_" if field.name in _RESERVED_NAMES else field.name
 
 
 def default(field: Field) -> str:
@@ -157,14 +159,14 @@ def default(field: Field) -> str:
 
 
 def finished(field: Field) -> str:
-    """What the dataclass gets: the decoder's variable, and for a Timestamp its datetime."""
+    """The value to store in the dataclass: the decoder's variable, converted for a Timestamp."""
     if field.kind != "timestamp":
         return local(field)
     return f"None if {local(field)} is None else read_datetime({local(field)}.seconds, {local(field)}.nanos)"
 
 
 def reading(field: Field, others: Iterable[Field]) -> str:
-    """The decoder's link for one field; it unsets the `others` of its oneof."""
+    """The decoder's link for one field; it clears the `others` of its oneof."""
     row, name = KINDS[field.kind], local(field)
     into = "" if field.repeated else f", {name}"
     read = row.read.format(type=_class(field), into=into, local=name)
@@ -185,7 +187,7 @@ def reading(field: Field, others: Iterable[Field]) -> str:
 
 
 def writing(field: Field, *, otherwise: bool) -> str:
-    """The encoder's lines for one field of `message`; `otherwise` if the one before excludes it."""
+    """The encoder's lines for one field. `otherwise` if it is in a oneof with the previous field."""
     row, whole = KINDS[field.kind], f"message.{field.name}"
     if packable(field):
         numbers = f'body = b"".join([{row.write} for value in {whole}])\nsize = len(body)\n'
@@ -196,12 +198,12 @@ def writing(field: Field, *, otherwise: bool) -> str:
         body = indent(_piece(field, "parts.append({})"), " " * 8)
         return f'if {whole}:\n    parts = []\n    {each}\n{body}\n    out += b"".join(parts)'
     present = field.oneof is not None or row.default == "None"
-    worth = f"(value := {whole}) is not None" if present else row.worth.format(whole=whole)
-    return f"{'elif' if otherwise else 'if'} {worth}:\n{indent(_piece(field, 'out += {}'), '    ')}"
+    is_set = f"(value := {whole}) is not None" if present else row.is_set.format(whole=whole)
+    return f"{'elif' if otherwise else 'if'} {is_set}:\n{indent(_piece(field, 'out += {}'), '    ')}"
 
 
 def _piece(field: Field, put: str) -> str:
-    """The lines that put one `value` behind its tag (of a map, one `key` with what is `held`)."""
+    """The lines that write one `value` after its tag; in a map, a `key` and the `held` value."""
     row, start = KINDS[field.kind], bytes([tag(field)])
     if row.wire != 2:
         return put.format(f"{start!r} + {row.write}")

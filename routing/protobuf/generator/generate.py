@@ -19,8 +19,8 @@ DESCRIPTORS = "descriptors.bin"
 
 _OPTIONS = "client_generation=async,server_generation=async"
 _PROGRAMS = ("protoc-gen-python_betterproto2", "ruff")
-_TIDY = (("check", "--quiet", "--fix", "--select", "I,F401", "-"), ("format", "--quiet", "-"))
-"""What betterproto2's compiler runs over its output, done to the codecs too."""
+_RUFF_COMMANDS = (("check", "--quiet", "--fix", "--select", "I,F401", "-"), ("format", "--quiet", "-"))
+"""The ruff commands that betterproto2's compiler runs over its output, run over the codecs too."""
 
 
 def checkout() -> tuple[Path, Path]:
@@ -39,11 +39,10 @@ def checkout() -> tuple[Path, Path]:
 
 
 def generate(proto_dir: Path, gen_dir: Path, *, check: bool = False) -> list[str]:
-    """Makes gen/routing_pb what the compiler makes of proto/; names the files that were not.
+    """Compiles proto/ into gen/routing_pb. Returns the files that differed, deleted ones included.
 
-    Names are relative to `gen_dir`, sorted; among them are files that had to go. With
-    `check` nothing is written. Where anything changes, the package is replaced as a
-    whole, so that no reader sees half of it. Takes some seconds.
+    Names are relative to `gen_dir` and sorted. With `check` nothing is written. A changed package is
+    replaced as a whole, so no reader sees a mixture. Takes some seconds.
     """
     with _compiled(proto_dir.resolve()) as fresh:
         target = gen_dir / PACKAGE
@@ -56,11 +55,11 @@ def generate(proto_dir: Path, gen_dir: Path, *, check: bool = False) -> list[str
 
 @contextmanager
 def _compiled(proto_dir: Path) -> Iterator[Path]:
-    """The package made afresh, in a temporary folder.
+    """The freshly compiled package, in a temporary folder.
 
-    ruff reads the settings of the folder it runs in and of those above, which would
-    make the output differ from machine to machine: an empty file of settings ends its
-    search. The output lies one folder deeper, or ruff would sort its imports as its own.
+    ruff reads the settings of the folder it runs in and of those above, so the output would depend
+    on the machine; an empty settings file ends its search. The output is one folder deeper, or ruff
+    would sort the package's imports as first-party ones.
     """
     environment = _environment()
     with tempfile.TemporaryDirectory(prefix="routing-generate-") as folder:
@@ -75,7 +74,7 @@ def _compiled(proto_dir: Path) -> Iterator[Path]:
 
 
 def _environment() -> Mapping[str, str]:
-    """This process's environment, in which this interpreter's own programs come first."""
+    """This process's environment, with the interpreter's own scripts first in PATH."""
     scripts = sysconfig.get_path("scripts")
     path = os.pathsep.join(filter(None, (scripts, os.environ.get("PATH"))))
     if find_spec("grpc_tools") is None or not all(shutil.which(name, path=path) for name in _PROGRAMS):
@@ -96,22 +95,22 @@ def _run_protoc(proto_dir: Path, fresh: Path, work: Path, environment: Mapping[s
     ]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)  # noqa: S603
     if done.returncode:
-        raise RoutingError(f"protoc: {_complaint(done.stderr)}")
+        raise RoutingError(f"protoc: {_first_error(done.stderr)}")
 
 
-def _complaint(said: str) -> str:
-    """protoc's first error as one line, or the last line of a plugin that broke."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it failed and did not say why"]
+def _first_error(output: str) -> str:
+    """The first error of protoc as one line, or the last line of a plugin that crashed."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it failed without a message"]
     return next((line for line in lines if re.match(r"\S+\.proto:\d+:", line)), lines[-1])
 
 
 def _write_codecs(fresh: Path, work: Path, environment: Mapping[str, str]) -> None:
     from routing.protobuf.generator.emitter import (
-        codec_modules,  # needs the extra, which is only now known to be there
+        codec_modules,  # needs the extra, which `_environment` has checked for
     )
 
     for name, source in codec_modules((fresh / DESCRIPTORS).read_bytes()).items():
-        for arguments in _TIDY:
+        for arguments in _RUFF_COMMANDS:
             command = [shutil.which("ruff", path=environment["PATH"]) or "ruff", *arguments]
             source = subprocess.run(  # noqa: S603
                 command, input=source, cwd=work, env=environment, capture_output=True, text=True, check=True
@@ -120,7 +119,7 @@ def _write_codecs(fresh: Path, work: Path, environment: Mapping[str, str]) -> No
 
 
 def _contents(package: Path) -> dict[str, bytes]:
-    """{name: bytes} of every file in the package that is not Python's cache."""
+    """{name: bytes} of every file in the package, except __pycache__."""
     return {
         path.relative_to(package).as_posix(): path.read_bytes()
         for path in package.rglob("*")
@@ -129,7 +128,8 @@ def _contents(package: Path) -> dict[str, bytes]:
 
 
 def _replace(target: Path, fresh: Path) -> None:
-    """Swaps the package by renaming, from a folder beside it and thus on its file system."""
+    """Replaces the package by renaming. The new one is copied beside it first: renaming needs one file
+    system."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".generate-", dir=target.parent) as folder:
         new, old = Path(folder) / "new", Path(folder) / "old"

@@ -1,4 +1,4 @@
-"""What protoc's descriptors declare, as the codec's emitter wants it: messages and their fields."""
+"""Reads protoc's descriptors into the messages and fields that the emitter needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,12 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field; `kind` is protobuf's word in lower case, with two exceptions.
+    """One field. `kind` is protobuf's type name in lower case, with two exceptions.
 
-    A map's kind is "map", its `type` the message of its entries, its `parts` their key
-    and value. A message that betterproto2 shows as a Python value (a Timestamp as a
-    datetime) has a kind of its own: its name in lower case. `oneof` is equal for fields
-    that exclude each other; one with a presence of its own is alone in its oneof, as
-    protoc declares it.
+    A map has the kind "map"; its `type` is the message of its entries, its `parts` are their key
+    and value. A message that betterproto2 represents as a Python value (a Timestamp as a datetime)
+    has its name in lower case as its kind. Fields of one oneof have the same `oneof`; a field with
+    explicit presence is alone in its oneof, as protoc declares it.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, its fields in the order of their numbers; an `entry` belongs to a map."""
+    """One message, with its fields in the order of their numbers. `entry` marks a map's entry."""
 
     type: Type
     fields: tuple[Field, ...]
@@ -60,7 +59,7 @@ class Message:
 
 
 def read_messages(descriptors: bytes) -> list[Message]:
-    """All messages of a serialised FileDescriptorSet that holds every import."""
+    """All messages of a serialised FileDescriptorSet, which must include all imports."""
     declared = {
         f".{type_.full_name}": (type_, item)
         for file in FileDescriptorSet.parse(descriptors).file
