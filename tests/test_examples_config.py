@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from routing.config.load import load
-from routing.core.model import NEUTRAL_SUCCESS_RATE, Backend
+from routing.core.model import DEFAULT_SUCCESS_RATE, Backend
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROVIDERS = ("aws", "azure", "gcp")
@@ -71,4 +71,4 @@ def test_the_shipped_profiles_are_those_of_the_clouds(clouds: dict[str, Backend]
 
 
 def test_whatever_is_shipped_is_trusted_more_than_an_unknown_name() -> None:
-    assert all(backend.success_rate > NEUTRAL_SUCCESS_RATE for backend in load().backends)
+    assert all(backend.success_rate > DEFAULT_SUCCESS_RATE for backend in load().backends)

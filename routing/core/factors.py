@@ -1,34 +1,33 @@
-"""What speaks for a backend: one function for each factor, and their table.
+"""The factors that score a backend: one function for each, and the table FACTORS.
 
-A factor looks at one query and one candidate, at nothing else, and answers in
-[0, 1], higher is better. The formulas are the contract's. A function answers for several
-candidates at once, so that what is the query's alone is reckoned once; none of them
-hangs on the others, or on their order.
+A factor is a function of one query and one candidate and of nothing else; its value is in
+[0, 1], higher is better. The formulas are the contract's. A function takes several
+candidates, so that what depends on the query alone is computed once; the score of each
+is independent of the others and of their order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from routing.core.geography import FARTHEST_KM
-from routing.core.model import Candidate, Query
+from routing.core.geography import MAX_DISTANCE_KM
+from routing.core.model import REFERENCE_LATENCY_MS, REFERENCE_THROUGHPUT_MBPS, Backend, Candidate, Query
 
-REFERENCE_LATENCY_MS = 150.0
-REFERENCE_MS_PER_BYTE = 8 / 200e6 * 1e3
-"""The transfer that scores 0.5 on `performance`: 150 ms and then 200 Mbit/s."""
+REFERENCE_MS_PER_BYTE = 8e-3 / REFERENCE_THROUGHPUT_MBPS
+
+REFERENCE = Backend("reference")
+"""A backend with the reference latency, throughput and prices, which scores 0.5 on `performance`
+and on `cost`."""
 
 BYTES_PER_GB = 1e9
-REFERENCE_STORAGE_USD_PER_GB_MONTH = 0.023
-REFERENCE_EGRESS_USD_PER_GB = 0.09
-REFERENCE_REQUEST_USD = 0.005 / 1000
-"""The price that scores 0.5 on `cost`: S3 us-east-1, list."""
 
-MOST_MONTHS_AND_READS = 1e12
-"""Beyond all sense, and far below where a price times a size times this overflows."""
+MAX_MONTHS_AND_READS = 1e12
+"""Above it `cost` scales its terms down. More than any real query asks for, and far below where
+price × size × this overflows."""
 
 UNKNOWN_PROXIMITY = 0.5
 UNKNOWN_AFFINITY = 0.5
-"""Where nothing is known, neither for nor against."""
+"""The score where nothing is known: neither an advantage nor a disadvantage."""
 
 
 Scores = list[float]
@@ -50,23 +49,21 @@ class Factor:
 
 
 def performance(query: Query, candidates: Sequence[Candidate]) -> Scores:
-    """How the expected time compares with the reference transfer of the same size."""
+    """The expected duration compared with the reference transfer of the same size."""
     reference_ms = REFERENCE_LATENCY_MS + query.assumed_bytes * REFERENCE_MS_PER_BYTE
     return [reference_ms / (reference_ms + candidate.estimate.expected_ms) for candidate in candidates]
 
 
 def cost(query: Query, candidates: Sequence[Candidate]) -> Scores:
-    """How the dollars for this object compare with the same object at the reference price."""
-    gigabytes = query.assumed_bytes / BYTES_PER_GB
-    months, reads = query.retention_months, query.expected_reads
-    requests = 1.0
-    if months + reads > MOST_MONTHS_AND_READS:
-        # Only the proportions matter: made smaller together, no sum passes the largest float.
+    """The cost of this object compared with its cost at the reference prices."""
+    months, reads, requests = query.retention_months, query.expected_reads, 1.0
+    if months + reads > MAX_MONTHS_AND_READS:
+        # Only the proportions matter, so all terms are scaled down: no sum overflows.
         scale = max(months, reads)
         months, reads, requests = months / scale, reads / scale, requests / scale
-    reference_usd = requests * REFERENCE_REQUEST_USD + gigabytes * (
-        REFERENCE_STORAGE_USD_PER_GB_MONTH * months + REFERENCE_EGRESS_USD_PER_GB * reads
-    )
+    gigabytes = query.assumed_bytes / BYTES_PER_GB
+    reference_usd = _cost_usd(REFERENCE, gigabytes, months, reads, requests)
+    # `_cost_usd` is written out: calling it for each of a hundred candidates takes twice as long.
     return [
         reference_usd
         / (
@@ -76,8 +73,21 @@ def cost(query: Query, candidates: Sequence[Candidate]) -> Scores:
                 + gigabytes * (backend.storage_usd_per_gb_month * months + backend.egress_usd_per_gb * reads)
             )
         )
-        for backend, _, _, _ in candidates
+        for candidate in candidates
+        for backend in (candidate.backend,)
     ]
+
+
+def cost_usd(query: Query, backend: Backend) -> float:
+    """The cost of this object on a backend in US dollars, by the contract's formula: one request,
+    the storage for `retention_months`, and `expected_reads` reads."""
+    gigabytes = query.assumed_bytes / BYTES_PER_GB
+    return _cost_usd(backend, gigabytes, query.retention_months, query.expected_reads, 1.0)
+
+
+def _cost_usd(backend: Backend, gigabytes: float, months: float, reads: float, requests: float) -> float:
+    per_gb = backend.storage_usd_per_gb_month * months + backend.egress_usd_per_gb * reads
+    return requests * backend.request_usd_per_1000 / 1000 + gigabytes * per_gb
 
 
 def reliability(query: Query, candidates: Sequence[Candidate]) -> Scores:  # noqa: ARG001 - a factor takes both
@@ -86,10 +96,10 @@ def reliability(query: Query, candidates: Sequence[Candidate]) -> Scores:  # noq
 
 
 def geo_proximity(query: Query, candidates: Sequence[Candidate]) -> Scores:
-    """Nearness by coordinates, or by the region's name where coordinates are missing."""
+    """Nearness by coordinates, or by the region's name if coordinates are missing."""
     region = "" if query.location is None else query.location.region
     return [
-        1.0 - candidate.distance_km / FARTHEST_KM
+        1.0 - candidate.distance_km / MAX_DISTANCE_KM
         if candidate.distance_km is not None
         else (1.0 if region and region == candidate.backend.region else UNKNOWN_PROXIMITY)
         for candidate in candidates
@@ -97,7 +107,7 @@ def geo_proximity(query: Query, candidates: Sequence[Candidate]) -> Scores:
 
 
 def content_affinity(query: Query, candidates: Sequence[Candidate]) -> Scores:
-    """The profile's word on this MIME type: exact before `type/*` before `*/*`."""
+    """The profile's affinity for this MIME type: exact before `type/*` before `*/*`."""
     exact = query.content_type
     family = exact.partition("/")[0] + "/*"
     return [
@@ -115,7 +125,7 @@ def _affinity(affinity: Mapping[str, float], exact: str, family: str) -> float:
 
 
 def load(query: Query, candidates: Sequence[Candidate]) -> Scores:  # noqa: ARG001 - a factor takes both
-    """How much room is left under the backend's own limit."""
+    """The share of the backend's `max_inflight` that is free; 1 if it has no limit."""
     return [
         1.0
         if (limit := candidate.backend.max_inflight) is None
@@ -137,4 +147,4 @@ FACTORS: Mapping[str, Factor] = MappingProxyType(
         )
     }
 )
-"""The factors in the order in which every tuple of weights or scores holds them."""
+"""The factors. Every tuple of weights or of scores has their order."""

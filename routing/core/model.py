@@ -13,17 +13,17 @@ from typing import NamedTuple
 ASSUMED_SIZE_BYTES = 1 << 20
 """The size assumed for an object of unknown size (the contract's 1 MiB)."""
 
-NEUTRAL_STORAGE_USD_PER_GB_MONTH = 0.023
-NEUTRAL_EGRESS_USD_PER_GB = 0.09
-NEUTRAL_REQUEST_USD_PER_1000 = 0.005
+REFERENCE_STORAGE_USD_PER_GB_MONTH = 0.023
+REFERENCE_EGRESS_USD_PER_GB = 0.09
+REFERENCE_REQUEST_USD_PER_1000 = 0.005
 """Reference prices (S3 us-east-1 list). A backend with a missing price gets the reference
 price, so that its `cost` is 0.5: neither an advantage nor a disadvantage."""
 
-NEUTRAL_LATENCY_MS = 150.0
-NEUTRAL_THROUGHPUT_MBPS = 200.0
+REFERENCE_LATENCY_MS = 150.0
+REFERENCE_THROUGHPUT_MBPS = 200.0
 """Reference speed. A backend with a missing speed gets it, so that `performance` starts at 0.5."""
 
-NEUTRAL_SUCCESS_RATE = 0.95
+DEFAULT_SUCCESS_RATE = 0.95
 """The success rate of a backend without one. It is below every profile that we ship (0.97 and
 up), so that a known backend wins a tie against an unknown one. If it were lower, new
 backends would be avoided before they were tried."""
@@ -68,12 +68,12 @@ class Backend:
     region: str = ""
     latitude: float | None = None
     longitude: float | None = None
-    storage_usd_per_gb_month: float = NEUTRAL_STORAGE_USD_PER_GB_MONTH
-    egress_usd_per_gb: float = NEUTRAL_EGRESS_USD_PER_GB
-    request_usd_per_1000: float = NEUTRAL_REQUEST_USD_PER_1000
-    latency_ms: float = NEUTRAL_LATENCY_MS
-    throughput_mbps: float = NEUTRAL_THROUGHPUT_MBPS
-    success_rate: float = NEUTRAL_SUCCESS_RATE
+    storage_usd_per_gb_month: float = REFERENCE_STORAGE_USD_PER_GB_MONTH
+    egress_usd_per_gb: float = REFERENCE_EGRESS_USD_PER_GB
+    request_usd_per_1000: float = REFERENCE_REQUEST_USD_PER_1000
+    latency_ms: float = REFERENCE_LATENCY_MS
+    throughput_mbps: float = REFERENCE_THROUGHPUT_MBPS
+    success_rate: float = DEFAULT_SUCCESS_RATE
     max_object_bytes: int | None = None
     max_inflight: int | None = None
     tags: frozenset[str] = frozenset()

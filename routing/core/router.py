@@ -148,7 +148,7 @@ class Router:
         eligible, probe, passed_over = self._without_suspended(eligible, ineligible, query, now)
         weights = self._weight_table[query.strategy, query.priority]
         candidates = self._candidates(query, eligible, now)
-        chosen, *others = rank(query, candidates, weights, first=probe, most=1 + MAX_ALTERNATIVES)
+        chosen, *others = rank(query, candidates, weights, first=probe, limit=1 + MAX_ALTERNATIVES)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
         return Decision(
             query, chosen, tuple(others), weights, now, probe is not None, passed_over, ineligible

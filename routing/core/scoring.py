@@ -1,6 +1,6 @@
-"""Weighted factor selection: strategies pick the weights, priorities scale them, rank adds up.
+"""Weighted scoring: a strategy picks the weights, a priority scales one, `rank` adds up.
 
-`score = Σ weight × factor` and nothing else: what is reported is what was used.
+`score = Σ weight × factor` and nothing else: the reported factors are those that were used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ from routing.core.model import Candidate, Query, Ranked
 from routing.errors import InvalidArgument, listed
 
 FOCUS_SHARE = 0.62
-"""What a one-factor strategy puts on its factor. Below 0.613 the priority `reliability`
-could take its majority; near 1 a tie on it would be decided by nothing."""
+"""The weight of a one-factor strategy's factor. Below 0.613 the priority `reliability` could
+take its majority; near 1 nothing would decide a tie on it."""
 
 RELIABILITY_SHARE = 0.30
-"""What every one-factor strategy keeps on reliability: the fastest or cheapest backend is
-of no use while it fails. Below 0.293 the strategy's own priority would take it under the
+"""The weight of reliability in every one-factor strategy: the fastest or cheapest backend is of
+no use while it fails. Below 0.293 the strategy's own priority would push it under the
 contract's 0.2; more would leave nothing for the other factors."""
 
 PRIORITY_SCALE = 1.75
-"""How much a priority raises its factor before the weights are renormalised: about as
-far as the two shares above allow."""
+"""The factor by which a priority multiplies its weight before the weights are normalised: about
+as large as the two shares above allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A row of STRATEGIES. `focus` None means the default weights; `draws` says that the
-    learned factors are drawn from what is still uncertain about them."""
+    """A row of STRATEGIES. `focus` None means the default weights; with `draws` the estimates
+    are drawn from their posterior, so that uncertain backends are tried."""
 
     name: str
     focus: str | None
@@ -38,7 +38,7 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Priority:
-    """A row of PRIORITIES. `raises` names the factor that it scales up, if any."""
+    """A row of PRIORITIES. `raises` is the factor whose weight it multiplies, if any."""
 
     name: str
     raises: str | None
@@ -79,16 +79,16 @@ PRIORITY_ALIASES: Mapping[str, str] = MappingProxyType({"": "balanced"})
 _SCORES = tuple(factor.scores for factor in FACTORS.values())
 
 Weights = tuple[float, ...]
-"""One weight for each factor in the order of FACTORS, none negative, summing to 1."""
+"""One weight for each factor, in the order of FACTORS; none is negative, they sum to 1."""
 
 
 def strategy_named(text: str) -> str:
-    """The strategy that a caller's word means; InvalidArgument lists the valid ones."""
+    """The name of the strategy that a caller asks for; InvalidArgument lists the valid ones."""
     return _named("strategy", text, STRATEGIES, STRATEGY_ALIASES)
 
 
 def priority_named(text: str) -> str:
-    """The priority that a caller's word means; InvalidArgument lists the valid ones."""
+    """The name of the priority that a caller asks for; InvalidArgument lists the valid ones."""
     return _named("priority", text, PRIORITIES, PRIORITY_ALIASES)
 
 
@@ -101,9 +101,9 @@ def _named(field: str, text: str, rows: Mapping[str, object], aliases: Mapping[s
 
 
 def default_weights(overrides: Mapping[str, float] | None = None) -> Weights:
-    """The factors' own weights with some replaced, renormalised to sum to 1.
+    """The factors' default weights with some replaced, normalised to sum to 1.
 
-    InvalidArgument for an unknown factor, a negative weight, or weights that are all 0.
+    Raises InvalidArgument for an unknown factor, a negative weight, or weights that are all 0.
 
     >>> default_weights({"performance": 0.4})[0]
     0.36363636363636365
@@ -121,10 +121,10 @@ def default_weights(overrides: Mapping[str, float] | None = None) -> Weights:
 
 
 def weight_table(defaults: Weights) -> Mapping[tuple[str, str], Weights]:
-    """The weights in force for every (strategy, priority)."""
+    """The weights for every (strategy, priority)."""
     return MappingProxyType(
         {
-            (strategy.name, priority.name): _raised(_strategy_weights(strategy, defaults), priority)
+            (strategy.name, priority.name): _with_priority(_strategy_weights(strategy, defaults), priority)
             for strategy in STRATEGIES.values()
             for priority in PRIORITIES.values()
         }
@@ -132,8 +132,8 @@ def weight_table(defaults: Weights) -> Mapping[tuple[str, str], Weights]:
 
 
 def scores(query: Query, candidates: Sequence[Candidate], weights: Weights) -> list[float]:
-    """The score of each candidate, in their order."""
-    return _weighed(query, candidates, weights)[1]
+    """The score of each candidate, in the order of the candidates."""
+    return _weighted(query, candidates, weights)[1]
 
 
 def rank(
@@ -142,11 +142,11 @@ def rank(
     weights: Weights,
     *,
     first: str | None = None,
-    most: int | None = None,
+    limit: int | None = None,
 ) -> list[Ranked]:
-    """The candidates by falling score, equal scores by backend id; not more than `most`, and
-    the one of this name before all others, whatever its score."""
-    columns, totals = _weighed(query, candidates, weights)
+    """The candidates by descending score, equal scores by backend id; at most `limit`, and the
+    backend `first` before all others, whatever its score."""
+    columns, totals = _weighted(query, candidates, weights)
     rows = sorted(
         zip(
             [-total for total in totals],
@@ -158,26 +158,25 @@ def rank(
     )
     if first is not None:
         rows.sort(key=lambda row: row[1] != first)
-    return [Ranked(name, -negated, scores, estimate) for negated, name, scores, estimate in rows[:most]]
+    return [Ranked(name, -negated, scores, estimate) for negated, name, scores, estimate in rows[:limit]]
 
 
-def _weighed(
+def _weighted(
     query: Query, candidates: Sequence[Candidate], weights: Weights
 ) -> tuple[list[list[float]], list[float]]:
-    """By factor, the scores of the candidates; and their weighted sums."""
-    # One factor after the other over all candidates: the same sums in the same order as
-    # one candidate after the other, in half of the time.
-    columns = [of_factor(query, candidates) for of_factor in _SCORES]
+    """For each factor the scores of the candidates; and for each candidate their weighted sum."""
+    # Column by column takes half the time of candidate by candidate, and adds in the same order.
+    columns = [scores_of_factor(query, candidates) for scores_of_factor in _SCORES]
     totals = [0.0] * len(candidates)
     for weight, column in zip(weights, columns, strict=True):
         totals = [total + weight * score for total, score in zip(totals, column, strict=True)]
-    # Weights sum to 1 up to rounding, and so may the sum of perfect scores.
+    # Weights sum to 1 only up to rounding, so perfect scores may sum to a little more.
     return columns, [total if total < 1.0 else 1.0 for total in totals]
 
 
 def _strategy_weights(strategy: Strategy, defaults: Weights) -> Weights:
-    """The default weights, or: the focus, reliability, and the rest shared out among
-    the other factors as the factors' own weights stand to each other."""
+    """The default weights; or the focus, reliability, and the rest divided among the other
+    factors in proportion to their default weights."""
     if strategy.focus is None:
         return defaults
     others = {
@@ -190,12 +189,14 @@ def _strategy_weights(strategy: Strategy, defaults: Weights) -> Weights:
     return _normalised(tuple(shares[name] for name in FACTORS))
 
 
-def _raised(weights: Weights, priority: Priority) -> Weights:
+def _with_priority(weights: Weights, priority: Priority) -> Weights:
+    if priority.raises is None:
+        return weights
     scaled = (
         weight * PRIORITY_SCALE if name == priority.raises else weight
         for name, weight in zip(FACTORS, weights, strict=True)
     )
-    return weights if priority.raises is None else _normalised(tuple(scaled))
+    return _normalised(tuple(scaled))
 
 
 def _normalised(weights: Weights) -> Weights:

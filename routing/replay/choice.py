@@ -5,12 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from routing.core.factors import (
-    BYTES_PER_GB,
-    REFERENCE_EGRESS_USD_PER_GB,
-    REFERENCE_REQUEST_USD,
-    REFERENCE_STORAGE_USD_PER_GB_MONTH,
-)
+from routing.core.factors import REFERENCE, cost_usd
 from routing.core.model import Outcome, Query
 from routing.replay.columns import Logged
 
@@ -60,9 +55,4 @@ def dollars(query: Query, cost_score: float) -> float:
     Read from the score, they are those that were decided by, also where a server keeps its
     prices to itself.
     """
-    gigabytes = query.assumed_bytes / BYTES_PER_GB
-    reference_usd = REFERENCE_REQUEST_USD + gigabytes * (
-        REFERENCE_STORAGE_USD_PER_GB_MONTH * query.retention_months
-        + REFERENCE_EGRESS_USD_PER_GB * query.expected_reads
-    )
-    return reference_usd * (1.0 / cost_score - 1.0)
+    return cost_usd(query, REFERENCE) * (1.0 / cost_score - 1.0)

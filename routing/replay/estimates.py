@@ -10,11 +10,7 @@ error, and the count.
 
 import math
 
-from routing.core.usage.sketch import RELATIVE_ERROR
-
-_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
-_MIDDLE = 2 / (1 + _GAMMA)
-"""Bins as in core.sketch, but of weights, which are no whole numbers."""
+from routing.core.usage.sketch import bin_middle, bin_of
 
 Values = dict[str, float | int | None]
 
@@ -60,7 +56,8 @@ class Mean:
 
 
 class Quantiles:
-    """Weighted quantiles of durations of at least 1 ms, within 1 %, in a few hundred bins."""
+    """Weighted quantiles of durations of at least 1 ms, within 1 %, in a few hundred bins: those of
+    `core.usage.sketch`, but with weights in place of counts."""
 
     __slots__ = ("_bins",)
 
@@ -69,7 +66,7 @@ class Quantiles:
 
     def add(self, duration_ms: float, weight: float = 1.0) -> None:
         """Takes in one duration."""
-        index = math.ceil(math.log(duration_ms) / math.log(_GAMMA))
+        index = bin_of(duration_ms)
         self._bins[index] = self._bins.get(index, 0.0) + weight
 
     def value(self, share: float) -> float | None:
@@ -80,7 +77,7 @@ class Quantiles:
             reached += self._bins[index]
             if reached >= wanted:
                 break
-        return None if index is None else _GAMMA**index * _MIDDLE
+        return None if index is None else bin_middle(index)
 
 
 class Seen:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 
-from routing.core.model import Backend
+from routing.core.model import REFERENCE_EGRESS_USD_PER_GB, Backend
 from routing.core.scoring import Weights, default_weights
 from routing.simulation.datasets import (
     UNPUBLISHED_SIGMA,
@@ -26,9 +26,6 @@ from routing.simulation.world import World
 
 PROMISED_SUCCESS = 0.999
 """What every drawn profile says: the monthly uptime of the providers' service level agreements."""
-
-UNKNOWN_EGRESS_USD_PER_GB = 0.09
-"""Where the table has no price: the list price of most regions."""
 
 STORAGE_REFERENCE_EGRESS = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
 """The egress price of the regions whose storage price is in the table; elsewhere storage is
@@ -84,7 +81,7 @@ def profile(service: Service, region: Region, *, max_inflight: int | None = None
     """What one could know of this store from the tables, reckoned as in examples/clouds.toml."""
     provider, _, name = region.name.partition(":")
     egress = region.egress_usd_per_gb if service.egress_usd_per_gb is None else service.egress_usd_per_gb
-    egress = UNKNOWN_EGRESS_USD_PER_GB if egress is None else egress
+    egress = REFERENCE_EGRESS_USD_PER_GB if egress is None else egress
     scale = egress / STORAGE_REFERENCE_EGRESS[provider] if service.egress_usd_per_gb is None else 1.0
     link = MEASURED_CONNECTIONS / median_throughput_mbps(region.name)
     return Backend(

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from routing.core.factors import BYTES_PER_GB
-from routing.core.model import Backend
+from routing.core.factors import cost_usd
 from routing.simulation.events import Effect
 from routing.simulation.play import Choice, Play
-from routing.simulation.workload import Request
 
 FAILING = 0.3
 SLOW = 2.0
@@ -54,7 +52,7 @@ def measures(play: Play) -> Measures:
     durations = sorted(one.duration_ms for one in choices if one.success) or [0.0]
     lost = sum(one.best - one.utility for one in choices)
     at_random = sum(one.best - one.mean for one in choices)
-    spent = sum(usd(one.request, play.world.backends[one.backend_id].profile) for one in choices)
+    spent = sum(cost_usd(one.request.query, play.world.backends[one.backend_id].profile) for one in choices)
     return Measures(
         regret=lost / at_random if at_random else 0.0,
         success_rate=sum(one.success for one in choices) / len(choices),
@@ -64,16 +62,6 @@ def measures(play: Play) -> Measures:
         left=tuple(count for effect in _bad(play) if (count := _left(play, effect)) is not None),
         back=tuple(back for effect, until in _healed(play) if (back := _back(choices, effect, until))),
     )
-
-
-def usd(request: Request, backend: Backend) -> float:
-    """What the object costs on this backend, by the contract's formula."""
-    query = request.query
-    per_gb = (
-        backend.storage_usd_per_gb_month * query.retention_months
-        + backend.egress_usd_per_gb * query.expected_reads
-    )
-    return query.assumed_bytes / BYTES_PER_GB * per_gb + backend.request_usd_per_1000 / 1000.0
 
 
 def _bad(play: Play) -> Iterator[Effect]:

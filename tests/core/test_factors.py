@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import candidate
 
-from routing.core.factors import FACTORS
+from routing.core.factors import FACTORS, REFERENCE, cost_usd
 from routing.core.model import Backend, Candidate, Location, Query
 
 MIB = 1_048_576
@@ -265,6 +265,21 @@ def test_every_factor_lies_between_0_and_1_and_answers_the_same_twice(
 def test_no_candidate_changes_what_another_scores(query: Query, several: list[Candidate]) -> None:
     for factor in FACTORS.values():
         assert factor.scores(query, several) == [factor.score(query, of) for of in several]
+
+
+amounts_that_occur = st.floats(0.0, 1e6)
+
+
+@given(queries, candidates, amounts_that_occur, amounts_that_occur)
+def test_cost_compares_dollars_with_dollars(query: Query, of: Candidate, months: float, reads: float) -> None:
+    query = query._replace(retention_months=months, expected_reads=reads)
+    reference = cost_usd(query, REFERENCE)
+    assert score("cost", query, of) == pytest.approx(reference / (reference + cost_usd(query, of.backend)))
+
+
+def test_the_reference_scores_a_half_on_cost_and_performance() -> None:
+    reference = candidate(REFERENCE, expected_ms=150.0 + (1 << 20) * 8 / 200e6 * 1e3)
+    assert (score("cost", Query(), reference), score("performance", Query(), reference)) == (0.5, 0.5)
 
 
 @given(query=queries, of=candidates, slower=st.floats(1.0, 1e6))

@@ -219,7 +219,7 @@ def test_nobody_to_rank_gives_an_empty_list() -> None:
 
 def test_one_may_come_first_whatever_its_score_and_the_rest_may_be_cut() -> None:
     candidates = [candidate(Backend(name)) for name in "abcd"]
-    names = [one.backend_id for one in rank(QUERY, candidates, DEFAULTS, first="c", most=3)]
+    names = [one.backend_id for one in rank(QUERY, candidates, DEFAULTS, first="c", limit=3)]
     assert names == ["c", "a", "b"]
 
 

@@ -18,16 +18,21 @@ neighbours stays within it. Halving it again would double the bins."""
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _INVERSE_LOG_GAMMA = 1 / math.log(_GAMMA)
 _MIDDLE = 2 / (1 + _GAMMA)
-"""A bin covers (γ^(i−1), γ^i]; γ^i × this is within RELATIVE_ERROR of all of it."""
+"""Bin i covers (γ^(i−1), γ^i]; γ^i × _MIDDLE is within RELATIVE_ERROR of all of it."""
 
 BLOCK = 16
 """Bins that a dense sketch counts together, too. A day's durations fill some twenty blocks: with
 smaller ones finding the block takes longer, with larger ones finding the bin in it."""
 
 
-def bin_of(duration_ms: int) -> int:
-    """The number of the bin in which a duration of at least 1 ms is counted."""
+def bin_of(duration_ms: float) -> int:
+    """The bin in which a duration of at least 1 ms is counted."""
     return math.ceil(math.log(duration_ms) * _INVERSE_LOG_GAMMA)
+
+
+def bin_middle(index: int) -> float:
+    """The duration in ms that stands for all durations of a bin."""
+    return _GAMMA**index * _MIDDLE
 
 
 class Sketch:
@@ -127,7 +132,7 @@ class Sketch:
             return float(self.min_ms)
         if rank == self.count - 1:
             return float(self.max_ms)
-        middle = _GAMMA**index * _MIDDLE
+        middle = bin_middle(index)
         if middle <= self.min_ms:
             return float(self.min_ms)
         return middle if middle <= self.max_ms else float(self.max_ms)
