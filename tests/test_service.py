@@ -176,7 +176,7 @@ async def test_one_update_is_computed_for_all_who_listen_alike(time: ManualTime)
         for stream in streams:
             await anext(stream)
         assert clock.readings == len(streams)  # each one's own first update is fresh
-        assert repr(service) == "<RoutingService streams=20 option_sets=1>"
+        assert repr(service) == "<RoutingService <FanOut streams=20 requests=1>>"
         for tick in range(1, 4):
             await time.asleep(len(streams))
             time.advance(1.0)
@@ -326,14 +326,14 @@ async def test_what_was_kept_for_listeners_goes_with_the_last_of_them(time: Manu
         one, other = (stub.stream_metrics(wire.StreamMetricsRequest()) for _ in range(2))
         await anext(one)
         await anext(other)
-        assert repr(service) == "<RoutingService streams=2 option_sets=1>"
+        assert repr(service) == "<RoutingService <FanOut streams=2 requests=1>>"
         await one.aclose()
         await until(lambda: service.active_streams == 1)
-        assert repr(service) == "<RoutingService streams=1 option_sets=1>"
+        assert repr(service) == "<RoutingService <FanOut streams=1 requests=1>>"
         await calls.drain()
         assert (await status_of(anext(other)))[0] == "UNAVAILABLE"
         await calls.wait_idle()
-    assert repr(service) == "<RoutingService streams=0 option_sets=0>"
+    assert repr(service) == "<RoutingService <FanOut streams=0 requests=0>>"
     assert time.sleeping == 0
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from routing.rpc.responses import (
     write_decision,
     write_recorded,
 )
-from routing.rpc.streaming import FairQueue, Updates
+from routing.rpc.streaming import FanOut
 
 
 class EventSink(Protocol):
@@ -58,23 +58,19 @@ class RoutingService(wire.RoutingServiceBase):
         self._clock = clock
         self._version = version
         self._monotonic = monotonic
-        self._sleep = sleep
         self._started_at = monotonic()
         self._codec = wire.Codec()
         self._decisions = DecisionWriter()
         self._reports = ReportWriter()
-        # For each distinct request of an open metrics stream, the updates that its subscribers share.
-        self._updates: dict[MetricsRequest, Updates] = {}
-        # Orders the sends of all subscribers whose tick is due.
-        self._turns = FairQueue()
+        self._fan_out = FanOut(self._update, monotonic=monotonic, sleep=sleep)
 
     def __repr__(self) -> str:
-        return f"<RoutingService streams={self.active_streams} option_sets={len(self._updates)}>"
+        return f"<RoutingService {self._fan_out!r}>"
 
     @property
     def active_streams(self) -> int:
         """The number of open metrics streams."""
-        return sum(updates.subscribers for updates in self._updates.values())
+        return self._fan_out.streams
 
     # Three handlers return encoded bytes: as a message, a decision is thirty objects and a report about a
     # thousand backends fifteen thousand.
@@ -112,18 +108,9 @@ class RoutingService(wire.RoutingServiceBase):
     async def stream_metrics(  # type: ignore[override]  # as select_backend
         self, message: wire.StreamMetricsRequest
     ) -> AsyncIterator[bytes]:
-        async with aclosing(self._subscribe(read_metrics_request(message))) as updates:
+        async with aclosing(self._fan_out.subscribe(read_metrics_request(message))) as updates:
             async for update in updates:
                 yield update
-
-    async def _subscribe(self, request: MetricsRequest) -> AsyncGenerator[bytes, None]:
-        with self._shared_updates(request) as updates:
-            yield self._compute_update(request)
-            tick = 0
-            while True:  # ticks are shared, so the first wait may be shorter than the interval
-                tick = await updates.next_tick(tick)
-                await self._turns.wait()
-                yield updates.at(tick)
 
     async def _insights(self, message: wire.GetInsightsRequest) -> tuple[Insights, float]:
         request = read_insights_request(message)
@@ -145,25 +132,7 @@ class RoutingService(wire.RoutingServiceBase):
             self._clock.advance(wire.read_time(timestamp))
         return self._clock()
 
-    @contextmanager
-    def _shared_updates(self, request: MetricsRequest) -> Iterator[Updates]:
-        updates = self._updates.get(request)
-        if updates is None:
-            updates = self._updates[request] = Updates(
-                request.interval_s,
-                lambda: self._compute_update(request),
-                monotonic=self._monotonic,
-                sleep=self._sleep,
-            )
-        updates.subscribers += 1
-        try:
-            yield updates
-        finally:
-            updates.subscribers -= 1
-            if not updates.subscribers:
-                del self._updates[request]
-
-    def _compute_update(self, request: MetricsRequest) -> bytes:
+    def _update(self, request: MetricsRequest) -> bytes:
         now = self._clock()
         values = metrics(
             self._router,
