@@ -106,7 +106,7 @@ def test_names_are_forgotten_past_the_limit(monkeypatch: pytest.MonkeyPatch) -> 
         flat = dict.fromkeys(held, 1.0)
         assert finished(structs.steps(flat)) == plainly(flat)
         assert rows.write(held) == plainly(held)
-    assert max(len(structs._begin), len(rows._begin)) <= 10
+    assert max(len(structs._prefixes), len(rows._prefixes)) <= 10
 
 
 def test_much_is_written_in_steps_between_which_rows_may_change() -> None:

@@ -14,7 +14,7 @@ from routing.core.factors import FACTORS
 from routing.core.model import Decision, Ranked, Recorded
 from routing.core.report import Insights, Metrics
 from routing.protobuf.wireformat import write_datetime, write_varint
-from routing.wire.struct_bytes import Names, RowsWriter, Steps, StructWriter, finished, sized
+from routing.wire.struct_bytes import PrefixCache, RowsWriter, Steps, StructWriter, finished, sized
 
 _codec = wire.Codec()
 
@@ -120,8 +120,8 @@ class DecisionWriter:
 
     def __init__(self) -> None:
         self._factor_scores = _factor_scores_packer()
-        self._chosen = Names(lambda name: _encoded_choice(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
-        self._alternative = Names(lambda name: _encoded_alternative(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
+        self._chosen = PrefixCache(lambda name: _encoded_choice(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
+        self._alternative = PrefixCache(lambda name: _encoded_alternative(name, _SOME_SCORE)[:-_DOUBLE_BYTES])
         self._request_id = _tag(request_id="?")
         self._timestamp = _tag(timestamp=wire.write_time(1.0))
         self._score = Struct("<d").pack

@@ -1,4 +1,4 @@
-"""The only door to the generated code: messages, the codec, plain values for Struct and Timestamp."""
+"""The only access to the generated code: messages, the codec, plain values for Struct and Timestamp."""
 
 from routing.wire.codec import Codec
 from routing.wire.messages import (

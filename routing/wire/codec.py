@@ -1,4 +1,4 @@
-"""Messages to bytes and back, for grpclib on both sides."""
+"""Encodes and decodes messages for grpclib, in the server and in the client."""
 
 import gc
 from collections.abc import Iterator
@@ -12,25 +12,24 @@ from routing.errors import BadMessage
 from routing.protobuf.wireformat import MAX_FIELDS, MessageCodec, check_field_count, decode_message
 
 _LARGE_BYTES: Final = 1 << 16
-"""From here on a message may hold more objects than a few runs of the garbage
-collector's; below, pausing it costs more than it saves."""
+"""Messages from this size on are decoded with the garbage collector paused. Smaller ones create too
+few objects to trigger it more than a few times, and pausing costs more than it saves."""
 
 
 class Codec(CodecBase):
-    """Messages to bytes and back, for grpclib on both sides.
+    """Encodes and decodes messages for grpclib, in the server and in the client.
 
-    Bytes that are not the message raise BadMessage, and so does a message of more
-    than `max_fields` fields; a message of a type that is not the method's, or that
-    there is no codec for, is our own mistake and raises TypeError. Bytes in place of a
-    message are the message encoded. Fields that the schema does not know are read over:
-    they are neither kept nor sent on.
+    Malformed bytes raise BadMessage, and so does a message with more than `max_fields` fields. A
+    message of another type than the method's, or of one without a codec, is a bug and raises
+    TypeError. `encode` returns bytes unchanged: they are a message that is encoded already. Unknown
+    fields are skipped and not preserved.
     """
 
     __content_subtype__ = "proto"
 
     def __init__(self, *, max_fields: int = MAX_FIELDS) -> None:
         self._max_fields = max_fields
-        self._ordinary_bytes = min(_LARGE_BYTES, 2 * max_fields)
+        self._small_bytes = min(_LARGE_BYTES, 2 * max_fields)
 
     def encode(self, message: Any, message_type: Any) -> bytes:
         if type(message) is bytes:
@@ -42,7 +41,7 @@ class Codec(CodecBase):
     def decode(self, data: bytes, message_type: Any) -> Any:
         codec = _codec(message_type)
         try:
-            if len(data) <= self._ordinary_bytes:
+            if len(data) <= self._small_bytes:
                 return decode_message(codec, data)
             if len(data) > 2 * self._max_fields:
                 check_field_count(data, CHILDREN, codec.name, self._max_fields)
@@ -54,8 +53,11 @@ class Codec(CodecBase):
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """For a large message, all of whose objects stay: looking for garbage among them
-    again and again would cost two fifths of the time."""
+    """Pauses the garbage collector of the process while a large message is decoded.
+
+    All new objects belong to the message, so collections find no garbage among them, and would take
+    two fifths of the time. Nothing else runs meanwhile: decoding does not await.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The generated messages that the rest of the program may name."""
+"""The generated messages that other floors may import."""
 
 from routing_pb.google.protobuf import Struct
 from routing_pb.ipfs_kit_py.routing import (

@@ -1,8 +1,8 @@
-"""JSON-like values as the bytes of a google.protobuf.Struct, without the messages in between.
+"""Encodes JSON-like values as a google.protobuf.Struct directly, without messages.
 
 A report about a thousand backends is fifteen thousand numbers, and by content type a quarter of a
-million: as messages, three objects each. The field numbers of Struct and Value are written out here;
-they are google.protobuf's, and fixed.
+million; as messages, each is three objects. The tags of Struct and Value are literals here, since
+google.protobuf never changes them.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
@@ -15,27 +15,27 @@ from routing.protobuf.wireformat import SIZES, write_varint
 from routing.wire.values import MAX_STRUCT_DEPTH
 
 ENTRIES_IN_A_STEP = 4_000
-"""Entries of a Struct that are written before others have their turn: about a millisecond."""
+"""Entries of a Struct that are encoded without yielding to other calls: about a millisecond."""
 
 
 Steps = Generator[None, None, bytes]
-"""Work in steps of some milliseconds, with the bytes at its end."""
+"""An encoding in steps of about a millisecond each; the generator returns the bytes."""
 
 
 _number: Callable[[float], bytes] = Struct("<d").pack
 
 
 class StructWriter:
-    """JSON-like values as the bytes of a google.protobuf.Struct.
+    """Encodes JSON-like values as a google.protobuf.Struct.
 
-    State: what precedes a number, by its key; at most MAX_NAMES keys.
+    State: {key: the bytes before a number}, for at most MAX_NAMES keys.
     """
 
     def __init__(self) -> None:
-        self._begin = Names(_begin_of_number)
+        self._prefixes = PrefixCache(_number_prefix)
 
     def steps(self, values: Mapping[str, Any]) -> Steps:
-        """All of it, in steps; a mapping inside is read in one of them, and may change before.
+        """Encodes the values in steps. A nested mapping is read in one step, and may change before it.
 
         Raises what `write_struct` raises.
         """
@@ -52,16 +52,16 @@ class StructWriter:
     def _entry(self, key: str, held: Any, depth: int) -> bytes:
         kind = type(held)
         if (kind is float or kind is int) and isfinite(held):
-            return self._begin[key] + _number(held)
+            return self._prefixes[key] + _number(held)
         return b"\n" + sized(b"\n" + sized(key.encode()) + b"\x12" + sized(self._value(held, depth)))
 
     def _mapping(self, values: Mapping[str, Any], depth: int) -> bytes:
-        _check(depth)
-        begin, entry = self._begin, self._entry
-        # As in `_entry`: nearly all that is in a report is a number in a mapping of numbers.
+        _check_depth(depth)
+        prefixes, entry = self._prefixes, self._entry
+        # Repeats the fast case of `_entry`: nearly all values of a report are numbers in such a mapping.
         return b"".join(
             [
-                begin[key] + _number(held)
+                prefixes[key] + _number(held)
                 if (type(held) is float or type(held) is int) and isfinite(held)
                 else entry(key, held, depth)
                 for key, held in values.items()
@@ -69,7 +69,7 @@ class StructWriter:
         )
 
     def _sequence(self, values: Iterable[Any], depth: int) -> bytes:
-        _check(depth)
+        _check_depth(depth)
         return b"".join([b"\n" + sized(self._value(held, depth)) for held in values])
 
     def _value(self, held: Any, depth: int) -> bytes:
@@ -91,32 +91,32 @@ class StructWriter:
 
 
 class RowsWriter:
-    """A Struct of rows that all have the same keys, and numbers that were counted: one packing
-    for each row.
+    """Encodes a Struct of rows that all have the same keys and only finite numbers, each row with one
+    call of `struct.pack`.
 
-    State: what precedes a row, by its name; at most MAX_NAMES names.
+    State: {name of a row: the bytes before it}, for at most MAX_NAMES names.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
-        self._between = [_begin_of_number(key) for key in self.keys]
-        self._pack = Struct("<" + "".join(f"{len(piece)}sd" for piece in self._between)).pack
-        size = sum(len(piece) + 8 for piece in self._between)
-        self._begin = Names(lambda name: _begin_of_struct(name, size))
+        self._key_prefixes = [_number_prefix(key) for key in self.keys]
+        self._pack = Struct("<" + "".join(f"{len(piece)}sd" for piece in self._key_prefixes)).pack
+        size = sum(len(piece) + 8 for piece in self._key_prefixes)
+        self._prefixes = PrefixCache(lambda name: _struct_prefix(name, size))
 
     def write(self, rows: Mapping[str, Mapping[str, float]]) -> bytes:
-        """All rows, whose keys are in the order of `keys`."""
-        begin, between, pack = self._begin, self._between, self._pack
+        """Encodes all rows; their keys must be in the order of `keys`."""
+        prefixes, key_prefixes, pack = self._prefixes, self._key_prefixes, self._pack
         return b"".join(
             [
-                begin[name] + pack(*chain.from_iterable(zip(between, row.values(), strict=True)))
+                prefixes[name] + pack(*chain.from_iterable(zip(key_prefixes, row.values(), strict=True)))
                 for name, row in rows.items()
             ]
         )
 
 
 def finished(steps: Steps) -> bytes:
-    """All steps at once."""
+    """Runs all steps at once and returns the bytes."""
     while True:
         try:
             next(steps)
@@ -124,43 +124,43 @@ def finished(steps: Steps) -> bytes:
             return bytes(end.value)
 
 
-def _begin_of_number(key: str) -> bytes:
+def _number_prefix(key: str) -> bytes:
     name = b"\n" + sized(key.encode())
-    # Behind it come a tag, a size, another tag, and the eight bytes of the number.
+    # The Value follows: its tag and size, the tag of the number, and the number's eight bytes.
     return b"\n" + sized(name + b"\x12\x09\x11" + bytes(8))[:-8]
 
 
-def _begin_of_struct(key: str, size: int) -> bytes:
-    """What precedes the `size` bytes of a Struct, as an entry of another."""
+def _struct_prefix(key: str, size: int) -> bytes:
+    """The bytes before a nested Struct of `size` bytes, as an entry of another Struct."""
     held = b"*" + sized(bytes(size))
     return (b"\n" + sized(b"\n" + sized(key.encode()) + b"\x12" + sized(held)))[:-size]
 
 
-def _check(depth: int) -> None:
+def _check_depth(depth: int) -> None:
     if depth == 0:
         raise ValueError(f"values nested deeper than {MAX_STRUCT_DEPTH} levels")
 
 
 MAX_NAMES = 4_096
-"""Backends whose encoded names are remembered, about 1 MB at most; with more, all are
-forgotten now and then. A limit of `max_backends` far above the default's 1,024 is rare."""
+"""Entries of one PrefixCache, about 1 MB at most; a full cache is cleared. More backends than that
+are rare: the default of `max_backends` is 1,024."""
 
 
-class Names(dict[str, bytes]):
-    """What precedes a number, by the name that it belongs to."""
+class PrefixCache(dict[str, bytes]):
+    """{name: the constant bytes before the value of that name}, computed when first needed."""
 
-    def __init__(self, begin: Callable[[str], bytes]) -> None:
+    def __init__(self, compute: Callable[[str], bytes]) -> None:
         super().__init__()
-        self._begin = begin
+        self._compute = compute
 
     def __missing__(self, name: str) -> bytes:
         if len(self) >= MAX_NAMES:
             self.clear()
-        begin = self[name] = self._begin(name)
-        return begin
+        prefix = self[name] = self._compute(name)
+        return prefix
 
 
 def sized(body: bytes) -> bytes:
-    """The bytes behind their number."""
+    """The bytes, preceded by their number as a varint."""
     size = len(body)
     return (SIZES[size] if size < 128 else write_varint(size)) + body

@@ -1,4 +1,4 @@
-"""Plain values to google.protobuf.Struct and Timestamp, and back."""
+"""Converts plain Python values to google.protobuf.Struct and Timestamp, and back."""
 
 import math
 from collections.abc import Iterable, Mapping, Set
@@ -13,13 +13,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 MAX_STRUCT_DEPTH: Final = 33
-"""Structs and lists inside each other. Protobuf refuses messages nested deeper than
-100, and one level of Struct costs three (Struct, map entry, Value): with 34 no peer
-could read what we write."""
+"""Deepest nesting of Structs and lists. Protobuf refuses messages nested deeper than 100, and one
+level of Struct takes three (Struct, map entry, Value): with 34 no peer could decode our messages."""
 
 
 _decode_value: Final = CODECS[Value].decode
-"""Makes an empty Value of no bytes, in two thirds of the time of its constructor."""
+"""Decoding zero bytes gives an empty Value in half the time of its constructor: 0.35 against 0.66 µs
+with one attribute set. A request's metadata holds a few, an explanation a hundred."""
 
 
 class _NoKind(Enum):
@@ -30,16 +30,16 @@ class _NoKind(Enum):
 
 
 NO_KIND: Final = _NoKind.NO_KIND
-"""What a google.protobuf.Value that holds nothing reads as; JSON has no such value."""
+"""The value of a google.protobuf.Value without a kind, which JSON does not have."""
 
 
 def read_time(value: datetime | None) -> float | None:
-    """Unix seconds; None where no time was given."""
+    """Unix seconds; None if the message has no time."""
     return None if value is None else (value - _EPOCH).total_seconds()
 
 
 def write_time(seconds: float) -> datetime:
-    """The time as the messages hold it: aware, UTC, in microseconds."""
+    """The datetime that messages store: aware, UTC, in microseconds."""
     return _EPOCH + timedelta(seconds=seconds)
 
 
@@ -67,10 +67,10 @@ def read_value(value: Value) -> Any:
 
 
 def write_struct(values: Mapping[str, Any]) -> Struct:
-    """The Struct that holds these JSON-like values.
+    """The Struct of these JSON-like values.
 
-    Raises TypeError for what JSON has no word for, ValueError for numbers that are
-    not finite and for nesting that no peer could read.
+    Raises TypeError for types that JSON does not have, ValueError for numbers that are not finite
+    and for nesting deeper than MAX_STRUCT_DEPTH.
     """
     return _write_mapping(values, MAX_STRUCT_DEPTH)
 
