@@ -88,7 +88,7 @@ def record(parser: ArgumentParser) -> None:
 
 
 def insights(parser: ArgumentParser) -> None:
-    from routing.core.report import DEFAULT_HOURS
+    from routing.core.usage.windows import DEFAULT_HOURS
 
     parser.add_argument("--backend", type=text, default="", metavar="ID", help="only this backend")
     parser.add_argument("--type", type=text, default="", metavar="MIME", help="only this content type")

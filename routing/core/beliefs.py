@@ -1,7 +1,7 @@
-"""What was learned about each backend, and how sure that is, as plain values.
+"""The section `learned`: what was learned about each backend, with intervals, as plain values.
 
-Told for a small and for a large object of unknown type and a client of unknown place: the
-small one shows the latency that is believed, the large one the throughput.
+It gives estimates for a small and a large object of unknown type and a client at an unknown
+place: the small one shows the learned latency, the large one the learned throughput.
 """
 
 from math import exp
@@ -16,14 +16,14 @@ SIZES = MappingProxyType({"small": 64 << 10, "large": 1 << 30})
 """64 KiB takes 3 ms at the reference speed, a fiftieth of the reference latency; 1 GiB takes 43
 seconds, three hundred times as long."""
 
-SURE_SPREADS = 1.645
-"""So many standard deviations either way hold 90 % of a normal distribution: an interval
-that is wrong for one backend in ten. Two of them would look far less sure than the choices
-are; one would be wrong for every third."""
+SPREADS_OF_90_PERCENT = 1.645
+"""A normal distribution has 90 % within so many standard deviations of its mean, so an interval
+is wrong for one backend in ten. Two standard deviations would look much less certain than the
+decisions are; one would be wrong for every third backend."""
 
 
 def learned(router: Router, *, now: float) -> dict[str, Any]:
-    """{backend: what is believed of it}, as proto/routing.proto describes the section `learned`."""
+    """{backend: its estimates}, as proto/routing.proto describes the section `learned`."""
     now = router.advance(now)
     backends = sorted(router.backends, key=lambda backend: backend.id)
     return {backend.id: _row(router, backend, now) for backend in backends}
@@ -39,19 +39,19 @@ def _row(router: Router, backend: Backend, now: float) -> dict[str, Any]:
     for name, size_bytes in SIZES.items():
         estimate = learning.estimate(backend, context, size_bytes, None, now=now)
         log_spread, rate_spread = learning.uncertainty(backend, context, size_bytes, None, now=now)
-        factor = exp(SURE_SPREADS * log_spread)
+        factor = exp(SPREADS_OF_90_PERCENT * log_spread)
         row[f"{name}_ms"] = estimate.expected_ms
         row[f"{name}_low_ms"] = estimate.expected_ms / factor
         row[f"{name}_high_ms"] = estimate.expected_ms * factor
         row[f"{name}_prior_ms"] = estimate.prior_ms
-    # The size has no part in what follows.
-    rate, reach = estimate.success_probability, SURE_SPREADS * rate_spread
+    # The probability of success does not depend on the size.
+    rate, margin = estimate.success_probability, SPREADS_OF_90_PERCENT * rate_spread
     failed_at = learning.last_failure_at(backend.id)
     return row | {
         "speed_evidence": estimate.evidence.speed,
         "success_probability": rate,
-        "success_low": max(0.0, rate - reach),
-        "success_high": min(1.0, rate + reach),
+        "success_low": max(0.0, rate - margin),
+        "success_high": min(1.0, rate + margin),
         "prior_success": estimate.prior_success,
         "success_evidence": estimate.evidence.success,
         "seconds_since_failure": None if failed_at is None else now - failed_at,

@@ -1,4 +1,4 @@
-"""What GetInsights and StreamMetrics say, as plain values; the table SECTIONS."""
+"""The content of GetInsights and StreamMetrics, as plain values; the table SECTIONS."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,20 +9,19 @@ from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 from routing.core.beliefs import learned
 from routing.core.model import State, SystemStatus
 from routing.core.router import Router
-from routing.core.usage.cell import Cell
+from routing.core.usage.cell import UsageCell
+from routing.core.usage.windows import DEFAULT_HOURS
 
-DEFAULT_HOURS = 24
-"""The contract's window where none is asked for."""
-
-STATUS_LEAST_OUTCOMES = 10
+STATUS_MIN_OUTCOMES = 10
 STATUS_LIMITS = ((SystemStatus.CRITICAL, CRITICAL_BELOW), (SystemStatus.WARNING, WARNING_BELOW))
-"""The contract's limits of a backend's success rate, the worst first."""
+"""The contract's limits of a backend's success rate, the worst first, and from how many outcomes
+on they apply."""
 
 BACKENDS_SECTION = "backends"
-"""The section that `include_backends` asks for; it is no row of SECTIONS."""
+"""The section that `include_backends` adds; it is not in SECTIONS."""
 
 CONTENT_TYPES_SECTION = "content_distribution"
-"""The section that `include_content_types` asks for, as well as its name."""
+"""The section that `include_content_types` adds; it is in SECTIONS, too."""
 
 Values = dict[str, Any]
 
@@ -41,7 +40,7 @@ class Insights:
 
 @dataclass(frozen=True, slots=True)
 class SystemFacts:
-    """What only the edge knows about the server."""
+    """Facts about the server that the router does not know."""
 
     uptime_seconds: float
     active_streams: int
@@ -50,18 +49,18 @@ class SystemFacts:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One update: {section: values}, and the status."""
+    """One update of StreamMetrics: {section: values}, and the status."""
 
     values: Values
     status: SystemStatus
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What the sections are computed from: the totals are summed once for all of them."""
+class MetricsView:
+    """What the sections are computed from; the totals are read once for all of them."""
 
     router: Router
-    totals: Mapping[str, Cell]
+    totals: Mapping[str, UsageCell]
     scores: Mapping[str, float]
     system: SystemFacts
     now: float
@@ -69,24 +68,25 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A row of SECTIONS; `default` says whether a client that names none gets it."""
+    """A row of SECTIONS; clients that name no section get those with `default`."""
 
     name: str
-    values: Callable[[View], Values]
+    values: Callable[[MetricsView], Values]
     default: bool
     help: str
 
 
-def gathering(router: Router, *, content_type: str = "", hours: int = 0, now: float) -> Iterator[None]:
-    """Gets ready what `insights` and `metrics` add up, in steps of some milliseconds, between
-    which others may have their turn. There are none where it is at hand, as it mostly is."""
-    return router.windows.gather(hours or DEFAULT_HOURS, content_type=content_type, now=router.advance(now))
+def prepare(router: Router, *, content_type: str = "", hours: int = 0, now: float) -> Iterator[None]:
+    """Prepares the sums that `insights` and `metrics` read, in steps of some milliseconds, between
+    which the event loop may run other tasks. Usually the sums are kept, and there are no steps."""
+    return router.windows.prepare(hours or DEFAULT_HOURS, content_type=content_type, now=router.advance(now))
 
 
 def insights(
     router: Router, *, backend_id: str = "", content_type: str = "", hours: int = 0, now: float
 ) -> Insights:
-    """Aggregates over the last hours (0 means 24, at most the retention), narrowed where asked."""
+    """Aggregates over the last hours (0 means 24; at most the retention), for one backend or content
+    type only if given."""
     now = router.advance(now)
     hours = hours or DEFAULT_HOURS
     totals = _sorted(router.windows.totals(hours, backend_id=backend_id, content_type=content_type, now=now))
@@ -111,9 +111,9 @@ def metrics(
     system: SystemFacts,
     now: float,
 ) -> Metrics:
-    """One update with these sections (names in SECTIONS; none means the default ones)."""
+    """One update with these sections (names in SECTIONS; if empty, the default ones)."""
     now = router.advance(now)
-    view = View(
+    view = MetricsView(
         router,
         totals=_sorted(router.windows.totals(DEFAULT_HOURS, now=now)),
         scores=router.scores(now=now),
@@ -130,11 +130,12 @@ def metrics(
 
 
 def status(router: Router, *, now: float) -> SystemStatus:
-    """How the worst backend with at least 10 outcomes did in the last five minutes."""
+    """The status by the worst success rate of the last five minutes, among backends with at least
+    STATUS_MIN_OUTCOMES outcomes in them."""
     rates = [
         rate.successes / rate.outcomes
         for rate in router.recent.rates(now=router.advance(now)).values()
-        if rate.outcomes >= STATUS_LEAST_OUTCOMES
+        if rate.outcomes >= STATUS_MIN_OUTCOMES
     ]
     for verdict, limit in STATUS_LIMITS:
         if any(rate < limit for rate in rates):
@@ -142,16 +143,16 @@ def status(router: Router, *, now: float) -> SystemStatus:
     return SystemStatus.NORMAL
 
 
-def _sorted(totals: Mapping[str, Cell]) -> dict[str, Cell]:
-    """By name, as all answers are."""
+def _sorted(totals: Mapping[str, UsageCell]) -> dict[str, UsageCell]:
+    """Sorted by backend, as in all answers."""
     return dict(sorted(totals.items()))
 
 
-def _success_rates(totals: Mapping[str, Cell]) -> Values:
+def _success_rates(totals: Mapping[str, UsageCell]) -> Values:
     return {name: cell.successes / cell.outcomes for name, cell in totals.items() if cell.outcomes}
 
 
-def _usage(totals: Mapping[str, Cell]) -> Values:
+def _usage(totals: Mapping[str, UsageCell]) -> Values:
     return {
         name: {
             "request_count": cell.decisions,
@@ -165,7 +166,7 @@ def _usage(totals: Mapping[str, Cell]) -> Values:
     }
 
 
-def _latency(totals: Mapping[str, Cell]) -> Values:
+def _latency(totals: Mapping[str, UsageCell]) -> Values:
     stats = {}
     for name, cell in totals.items():
         durations = cell.durations
@@ -183,7 +184,7 @@ def _latency(totals: Mapping[str, Cell]) -> Values:
     return stats
 
 
-def _system(view: View) -> Values:
+def _system(view: MetricsView) -> Values:
     uptime_seconds = view.system.uptime_seconds
     return {
         "uptime_seconds": uptime_seconds,
@@ -197,11 +198,11 @@ def _system(view: View) -> Values:
     }
 
 
-def _backends(view: View) -> Values:
-    """Every backend; what is not known yet is None."""
+def _backends(view: MetricsView) -> Values:
+    """The section of all backends; values that are not known yet are None."""
     rows: Values = {}
     for backend in sorted(view.router.backends, key=lambda backend: backend.id):
-        cell = view.totals.get(backend.id) or Cell()
+        cell = view.totals.get(backend.id) or UsageCell()
         state: State = view.router.state(backend.id)
         rows[backend.id] = {
             "score": view.scores.get(backend.id),
@@ -214,11 +215,11 @@ def _backends(view: View) -> Values:
     return rows
 
 
-def _distribution(view: View) -> Values:
+def _distribution(view: MetricsView) -> Values:
     return dict(view.router.windows.distribution(DEFAULT_HOURS, now=view.now))
 
 
-def _learned(view: View) -> Values:
+def _learned(view: MetricsView) -> Values:
     return learned(view.router, now=view.now)
 
 

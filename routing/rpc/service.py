@@ -10,7 +10,7 @@ from typing import Protocol
 from routing import wire
 from routing.clock import RequestClock
 from routing.core.model import Decision, Outcome, Recorded
-from routing.core.report import Insights, SystemFacts, gathering, insights, metrics
+from routing.core.report import Insights, SystemFacts, insights, metrics, prepare
 from routing.core.router import Router
 from routing.rpc.requests import (
     MetricsRequest,
@@ -115,7 +115,7 @@ class RoutingService(wire.RoutingServiceBase):
     async def _insights(self, message: wire.GetInsightsRequest) -> tuple[Insights, float]:
         request = read_insights_request(message)
         now = self._clock()
-        for _ in gathering(self._router, content_type=request.content_type, hours=request.hours, now=now):
+        for _ in prepare(self._router, content_type=request.content_type, hours=request.hours, now=now):
             await asyncio.sleep(0)  # lets other calls run: summing a week takes a second
         values = insights(
             self._router,

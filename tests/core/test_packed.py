@@ -5,9 +5,9 @@ from random import Random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routing.core.usage.cell import Cell
-from routing.core.usage.intervals import MOST_SEGMENTS, Intervals
-from routing.core.usage.packing import LARGEST_SEGMENT, Names, pack, unpack
+from routing.core.usage.cell import UsageCell
+from routing.core.usage.intervals import MAX_SEGMENTS, Intervals
+from routing.core.usage.packing import SEGMENT_CELLS, BackendNumbers, pack, unpack
 from routing.core.usage.sketch import bin_of
 
 durations = st.lists(st.integers(1, 2**31 - 1) | st.integers(1, 300), max_size=6)
@@ -15,8 +15,8 @@ sizes = st.lists(st.integers(0, 2**63 - 1), max_size=4)
 
 
 @st.composite
-def filled(draw: st.DrawFn) -> Cell:
-    cell = Cell()
+def filled(draw: st.DrawFn) -> UsageCell:
+    cell = UsageCell()
     for size_bytes in draw(sizes):
         cell.note_decision(size_bytes)
     for duration_ms in draw(durations):
@@ -34,8 +34,8 @@ tables = st.dictionaries(
 
 @given(tables)
 @example({})
-def test_what_was_packed_comes_back(by_type: dict[str, dict[str, Cell]]) -> None:
-    names = Names()
+def test_what_was_packed_comes_back(by_type: dict[str, dict[str, UsageCell]]) -> None:
+    names = BackendNumbers()
     names.number("h")  # numbers need not follow the alphabet
     segment = pack(by_type, names)
     assert dict(unpack(segment, names)) == by_type
@@ -46,7 +46,7 @@ def test_what_was_packed_comes_back(by_type: dict[str, dict[str, Cell]]) -> None
 
 def test_a_cell_with_one_duration_takes_few_bytes() -> None:
     """The worst case of a busy week: 5,000 cells in five minutes, a decision and an outcome in each."""
-    dice, names = Random(0), Names()
+    dice, names = Random(0), BackendNumbers()
     intervals = Intervals(names)
     for _ in range(5_000):
         cell = intervals.cell(0, f"type/{dice.randrange(256)}", f"backend-{dice.randrange(1024)}")
@@ -73,39 +73,39 @@ def told_late(intervals: Intervals, number: int, steps: int) -> None:
 
 
 def test_late_outcomes_without_end_leave_few_segments() -> None:
-    intervals = Intervals(Names())
+    intervals = Intervals(BackendNumbers())
     told_late(intervals, 3, 500)
     assert repr(intervals) == "Intervals(open=0, packed=1)"
-    assert len(intervals.packed(3)) == MOST_SEGMENTS
-    whole = intervals.whole(3)
+    assert len(intervals.packed(3)) == MAX_SEGMENTS
+    whole = intervals.merged(3)
     assert sum(cell.outcomes for cells in whole.values() for cell in cells.values()) == 500
     assert sum(map(len, whole.values())) == 35
 
 
 def test_segments_that_are_full_are_not_packed_again() -> None:
-    intervals = Intervals(Names())
-    for step in range(MOST_SEGMENTS + 2):
-        for backend in range(LARGEST_SEGMENT):
+    intervals = Intervals(BackendNumbers())
+    for step in range(MAX_SEGMENTS + 2):
+        for backend in range(SEGMENT_CELLS):
             intervals.cell(0, "a/a", f"backend-{backend}").note_outcome(step > 3)
         intervals.close_before(1)
         intervals.pack_some()
-    assert len(intervals.packed(0)) == MOST_SEGMENTS + 2
-    assert {cell.outcomes for cell in intervals.whole(0)["a/a"].values()} == {MOST_SEGMENTS + 2}
+    assert len(intervals.packed(0)) == MAX_SEGMENTS + 2
+    assert {cell.outcomes for cell in intervals.merged(0)["a/a"].values()} == {MAX_SEGMENTS + 2}
 
 
 def test_an_interval_that_is_dropped_is_gone_whether_packed_or_open() -> None:
-    intervals = Intervals(Names())
+    intervals = Intervals(BackendNumbers())
     told_late(intervals, 3, 1)
     intervals.cell(3, "a/a", "x")
     intervals.cell(4, "a/a", "x")
     assert (len(intervals), intervals.numbers()) == (2, [3, 4])
     intervals.drop(4)
     assert intervals.numbers() == [4]
-    assert intervals.whole(3) == {}
+    assert intervals.merged(3) == {}
 
 
 def test_nothing_is_packed_that_is_not_over() -> None:
-    intervals = Intervals(Names())
+    intervals = Intervals(BackendNumbers())
     intervals.cell(5, "a/a", "x")
     intervals.close_before(5)
     intervals.pack_some()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.usage.recent import SPAN_S, WIDTH_S, Rate, Recent
+from routing.core.usage.recent import SLOT_S, WINDOW_S, Rate, Recent
 
 Event = tuple[float, str, bool]
 """When, on which backend, whether it succeeded."""
@@ -27,7 +27,7 @@ def recent_of(outcomes: list[Event], decisions: list[float] = []) -> Recent:  # 
 
 def counted(outcomes: list[Event], now: float) -> dict[str, Rate]:
     """The twin: everything since the beginning of the 15 seconds that lay five minutes ago."""
-    first = (now - SPAN_S) // WIDTH_S * WIDTH_S
+    first = (now - WINDOW_S) // SLOT_S * SLOT_S
     rates = {}
     for name in "abc":
         mine = [success for at, backend, success in outcomes if backend == name and first <= at <= now]
@@ -112,7 +112,7 @@ def test_no_more_than_five_minutes_are_kept_however_long_it_runs() -> None:
         recent.note_decision(now=NOON + step)
         recent.note_outcome("a", success=True, at=NOON + step - step % 3 * 1000)
     kept = recent.snapshot()
-    assert len(kept["decisions"]) == len(kept["outcomes"]) == SPAN_S // WIDTH_S + 1
+    assert len(kept["decisions"]) == len(kept["outcomes"]) == WINDOW_S // SLOT_S + 1
 
 
 def test_snapshots_of_every_age_leave_no_more_than_five_minutes() -> None:
@@ -121,7 +121,7 @@ def test_snapshots_of_every_age_leave_no_more_than_five_minutes() -> None:
         at = NOON + step * 7919 % 5000
         recent.merge(recent_of([(at, "a", True)], [at]).snapshot())
     kept = recent.snapshot()
-    assert max(len(kept["decisions"]), len(kept["outcomes"])) <= SPAN_S // WIDTH_S + 1
+    assert max(len(kept["decisions"]), len(kept["outcomes"])) <= WINDOW_S // SLOT_S + 1
 
 
 def test_it_shows_how_much_it_holds() -> None:

@@ -8,7 +8,7 @@ from makers import NOON, Clock, router
 
 from routing.core.beliefs import learned
 from routing.core.model import Backend, SystemStatus
-from routing.core.report import SECTIONS, Metrics, SystemFacts, gathering, insights, metrics, status
+from routing.core.report import SECTIONS, Metrics, SystemFacts, insights, metrics, prepare, status
 
 FACTS = SystemFacts(uptime_seconds=1000.0, active_streams=3, version="1.2.3")
 
@@ -46,7 +46,7 @@ def asked(clock: Clock, *names: str, backends: bool = False, types: bool = False
 def test_what_is_gathered_in_steps_is_what_is_answered_at_once(hours: int, content_type: str) -> None:
     asked = {"hours": hours, "content_type": content_type, "now": NOON + 7200.0}
     at_once, in_steps = day().router, day().router
-    for _ in gathering(in_steps, **asked):
+    for _ in prepare(in_steps, **asked):
         pass
     said = insights(in_steps, **asked)
     assert said == insights(at_once, **asked)

@@ -136,7 +136,7 @@ def test_a_dense_sketch_answers_like_a_plain_one_after_every_step(done: list[tup
             parts.append(sketch_of(values))
             dense.merge(parts[-1])
         elif what == "take" and len(parts) > 1:
-            dense.take(parts.pop())
+            dense.subtract(parts.pop())
         elif what == "add":
             for value in values:
                 parts[0].add(value)

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import NOON
 
-from routing.core.usage.cell import Cell
+from routing.core.usage.cell import UsageCell
 from routing.core.usage.sketch import Sketch, bin_of
-from routing.core.usage.sliding import COMPLETE
-from routing.core.usage.windows import FOLDED, MAX_SUMS, UNTYPED, Windows
+from routing.core.usage.sliding import BUILT
+from routing.core.usage.windows import MAX_SUMS, OTHER_TYPES, UNKNOWN_TYPE, Windows
 
 MINUTES_5 = 300
 HOUR = 3600.0
@@ -53,10 +53,10 @@ class Twin:
         if number < oldest:
             return
         self.seen = {name: last for name, last in self.seen.items() if last >= oldest}
-        name = event.content_type or UNTYPED
-        if name != FOLDED and name not in self.seen and len(self.seen) >= self.max_content_types:
-            name = FOLDED
-        elif name != FOLDED:
+        name = event.content_type or UNKNOWN_TYPE
+        if name != OTHER_TYPES and name not in self.seen and len(self.seen) >= self.max_content_types:
+            name = OTHER_TYPES
+        elif name != OTHER_TYPES:
             self.seen[name] = max(number, self.seen.get(name, number))
         self.rows.append((event, name))
 
@@ -128,7 +128,7 @@ def random_events(dice: Random, count: int, *, types: int, longest_step_s: float
                 at=now - late,
                 told=now,
                 backend_id=dice.choice("abc"),
-                content_type=dice.choice(["", FOLDED, *(f"type/{number}" for number in range(types))]),
+                content_type=dice.choice(["", OTHER_TYPES, *(f"type/{number}" for number in range(types))]),
                 decision=decision,
                 size_bytes=dice.choice([0, 1, 1 << 20, 2**63 - 1]),
                 success=dice.random() < 0.7,
@@ -141,7 +141,13 @@ def random_events(dice: Random, count: int, *, types: int, longest_step_s: float
 QUESTIONS = [
     (hours, backend_id, content_type)
     for hours in (1, 2, 5, 23, 24, 25, 47, 100, 168, 200, 2**31 - 1)
-    for backend_id, content_type in (("", ""), ("a", ""), ("", "type/1"), ("b", UNTYPED), ("", FOLDED))
+    for backend_id, content_type in (
+        ("", ""),
+        ("a", ""),
+        ("", "type/1"),
+        ("b", UNKNOWN_TYPE),
+        ("", OTHER_TYPES),
+    )
 ]
 
 
@@ -179,7 +185,7 @@ events = st.builds(
     at=st.integers(0, 40).map(lambda steps: NOON + steps * 1000.0),
     told=st.just(NOON + 40_000.0),
     backend_id=st.sampled_from("ab"),
-    content_type=st.sampled_from(["", "image/png", "text/plain", FOLDED]),
+    content_type=st.sampled_from(["", "image/png", "text/plain", OTHER_TYPES]),
     decision=st.booleans(),
     size_bytes=st.integers(0, 2**63 - 1),
     success=st.booleans(),
@@ -257,7 +263,7 @@ def test_the_usual_questions_add_nothing_up(hours: int) -> None:
     """A day and the whole retention are at hand before anybody has asked."""
     windows = windows_of([Event(NOON + step * 300.0, NOON, "a", "", True) for step in range(100)])
     now = NOON + 99 * 300.0
-    for intervals in (windows._fives, windows._hours):
+    for intervals in (windows._intervals, windows._hours):
         intervals._open.clear()
         intervals._packed.clear()
     note(windows, Event(now, now, "a", "", True))
@@ -282,7 +288,7 @@ def test_what_happens_while_an_answer_is_gathered_is_in_it(seed: int, content_ty
     for event in random_events(dice, 120, types=3, longest_step_s=900.0):
         note(windows, event)
         twin.note(event)
-        steps = windows.gather(dice.choice([5, 23, 24, 60]), content_type=content_type, now=event.told)
+        steps = windows.prepare(dice.choice([5, 23, 24, 60]), content_type=content_type, now=event.told)
         for _ in range(dice.randrange(8)):
             next(steps, None)
             late = Event(event.told - dice.uniform(0.0, DAY), event.told, "a", "type/1", dice.random() < 0.5)
@@ -296,14 +302,14 @@ def test_a_sum_shows_where_it_begins_and_how_far_it_has_come() -> None:
     windows = windows_of([Event(NOON, NOON, "a", "x", True)])
     windows.totals(24, now=NOON)
     first = int(NOON // 300) - 24 * 12
-    assert repr(windows._sums[24, ""]) == f"Sum(first={first}, content_type='', built={COMPLETE})"
+    assert repr(windows._sums[24, ""]) == f"SlidingSum(first={first}, type='', built_until={BUILT})"
 
 
 def test_what_is_gathered_is_at_hand() -> None:
     windows = windows_of([Event(NOON + step * 300.0, NOON, "a", "x", True) for step in range(100)])
     now = NOON + 99 * 300.0
-    assert len(list(windows.gather(5, content_type="x", now=now))) > 5
-    assert list(windows.gather(5, content_type="x", now=now)) == []
+    assert len(list(windows.prepare(5, content_type="x", now=now))) > 5
+    assert list(windows.prepare(5, content_type="x", now=now)) == []
 
 
 def test_asking_changes_nothing() -> None:
@@ -320,7 +326,7 @@ def test_asking_changes_nothing() -> None:
 def test_types_past_the_limit_are_counted_as_other() -> None:
     types = ["a/a", "b/b", "c/c", "d/d", "a/a"]
     windows = windows_of([Event(NOON, NOON, "x", name, True) for name in types], max_content_types=2)
-    assert windows.distribution(1, now=NOON) == {"a/a": {"x": 2}, "b/b": {"x": 1}, FOLDED: {"x": 2}}
+    assert windows.distribution(1, now=NOON) == {"a/a": {"x": 2}, "b/b": {"x": 1}, OTHER_TYPES: {"x": 2}}
     assert windows.totals(1, now=NOON)["x"].decisions == 5
 
 
@@ -332,14 +338,14 @@ def test_a_type_not_seen_for_the_whole_retention_makes_room() -> None:
 
 def test_a_client_that_says_other_takes_no_room() -> None:
     windows = windows_of(
-        [Event(NOON, NOON, "x", name, True) for name in (FOLDED, "a/a", "b/b")], max_content_types=1
+        [Event(NOON, NOON, "x", name, True) for name in (OTHER_TYPES, "a/a", "b/b")], max_content_types=1
     )
-    assert windows.distribution(1, now=NOON) == {FOLDED: {"x": 2}, "a/a": {"x": 1}}
+    assert windows.distribution(1, now=NOON) == {OTHER_TYPES: {"x": 2}, "a/a": {"x": 1}}
 
 
 def test_no_type_is_counted_as_unknown() -> None:
     windows = windows_of([Event(NOON, NOON, "x", "", True)])
-    assert windows.distribution(1, now=NOON) == {UNTYPED: {"x": 1}}
+    assert windows.distribution(1, now=NOON) == {UNKNOWN_TYPE: {"x": 1}}
 
 
 def test_zero_counts_are_left_out_of_the_distribution() -> None:
@@ -428,7 +434,7 @@ def open_cells(windows: Windows) -> int:
     """Those that were not packed yet, of both widths."""
     return sum(
         len(cells)
-        for intervals in (windows._fives, windows._hours)
+        for intervals in (windows._intervals, windows._hours)
         for by_type in intervals._open.values()
         for cells in by_type.values()
     )
@@ -447,7 +453,7 @@ def test_what_is_kept_is_bounded_by_the_retention() -> None:
     windows = Windows(retention_hours=24, max_content_types=2)
     for step in range(5000):
         windows.note_outcome("x", f"type/{step % 5}", success=True, duration_ms=1, at=NOON + step * 300.0)
-    assert len(windows._fives) == 289
+    assert len(windows._intervals) == 289
     assert len(windows._hours) == 25
     assert repr(windows._extremes) == "Extremes(intervals=289, hours=25)"
     assert open_cells(windows) < 12
@@ -460,8 +466,10 @@ def test_types_that_come_and_go_fill_no_interval_of_any_width(retention_hours: i
     windows = Windows(retention_hours=retention_hours, max_content_types=4)
     for step in range(3000):
         windows.note_decision("x", f"type/{step}", 1, now=NOON + step * 1000.0)
-        assert all(len(windows._fives.whole(number)) <= 4 + 1 for number in windows._fives.numbers()[-1:])
-        assert all(len(windows._hours.whole(hour)) <= 4 + 2 for hour in windows._hours.numbers()[-1:])
+        assert all(
+            len(windows._intervals.merged(number)) <= 4 + 1 for number in windows._intervals.numbers()[-1:]
+        )
+        assert all(len(windows._hours.merged(hour)) <= 4 + 2 for hour in windows._hours.numbers()[-1:])
 
 
 def test_a_jump_of_the_clock_leaves_nothing_old_behind() -> None:
@@ -476,20 +484,20 @@ def test_a_jump_of_the_clock_leaves_nothing_old_behind() -> None:
 
 
 def test_an_outcome_without_a_duration_leaves_no_trace_in_the_durations() -> None:
-    cell = Cell()
+    cell = UsageCell()
     cell.note_outcome(True)
     assert cell.durations is None
     assert cell.as_row() == [0, 0, 1, 1]
-    cell.merge(Cell.from_row([0, 0, 1, 0, *Sketch().as_row()]))
+    cell.merge(UsageCell.from_row([0, 0, 1, 0, *Sketch().as_row()]))
     assert cell.outcomes == 2
 
 
 def test_a_cell_survives_being_written_as_numbers() -> None:
-    cell = Cell()
+    cell = UsageCell()
     cell.note_decision(2**63 - 1)
     cell.note_decision(2**63 - 1)
     cell.note_outcome(False)
     cell.note_duration(bin_of(12), 12)
-    assert Cell.from_row(cell.as_row()) == cell
-    assert repr(cell) == "Cell(decisions=2, outcomes=1, successes=0)"
+    assert UsageCell.from_row(cell.as_row()) == cell
+    assert repr(cell) == "UsageCell(decisions=2, outcomes=1, successes=0)"
     assert cell != cell.as_row()

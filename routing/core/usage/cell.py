@@ -1,10 +1,10 @@
-"""What happened on one backend with one content type in one stretch of time."""
+"""Counts of decisions and outcomes of one backend and content type in one interval."""
 
 from routing.core.usage.sketch import DenseSketch, Sketch
 
 
-class Cell:
-    """What happened on one backend with one content type in one interval; all of it adds."""
+class UsageCell:
+    """The counts of one backend and content type in one interval; merging is addition."""
 
     __slots__ = ("bytes_total", "decisions", "durations", "outcomes", "successes")
 
@@ -16,10 +16,10 @@ class Cell:
         self.durations: Sketch | None = None
 
     def __repr__(self) -> str:
-        return f"Cell(decisions={self.decisions}, outcomes={self.outcomes}, successes={self.successes})"
+        return f"UsageCell(decisions={self.decisions}, outcomes={self.outcomes}, successes={self.successes})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cell) and self.as_row() == other.as_row()
+        return isinstance(other, UsageCell) and self.as_row() == other.as_row()
 
     def note_decision(self, size_bytes: int) -> None:
         self.decisions += 1
@@ -32,9 +32,9 @@ class Cell:
     def note_duration(self, index: int, duration_ms: int) -> None:
         if self.durations is None:
             self.durations = Sketch()
-        self.durations.add_to(index, duration_ms)
+        self.durations.add_to_bin(index, duration_ms)
 
-    def merge(self, other: "Cell") -> None:
+    def merge(self, other: "UsageCell") -> None:
         self.decisions += other.decisions
         self.bytes_total += other.bytes_total
         self.outcomes += other.outcomes
@@ -45,13 +45,13 @@ class Cell:
             self.durations.merge(other.durations)
 
     def as_row(self) -> list[int]:
-        """All of it as whole numbers."""
+        """The cell as a list of whole numbers."""
         row = [self.decisions, self.bytes_total, self.outcomes, self.successes]
         return row if self.durations is None else row + self.durations.as_row()
 
     @classmethod
-    def from_row(cls, row: list[int]) -> "Cell":
-        """The cell that `as_row` wrote."""
+    def from_row(cls, row: list[int]) -> "UsageCell":
+        """The cell that `as_row` returned."""
         cell = cls()
         cell.decisions, cell.bytes_total, cell.outcomes, cell.successes = row[:4]
         if len(row) > 4:
@@ -59,28 +59,28 @@ class Cell:
         return cell
 
 
-class RunningCell(Cell):
-    """A cell that goes on counting while it is asked."""
+class SlidingCell(UsageCell):
+    """A cell of a sliding sum: made for quantiles that are read often, and for subtraction."""
 
     __slots__ = ()
 
     def note_duration(self, index: int, duration_ms: int) -> None:
         if self.durations is None:
             self.durations = DenseSketch()
-        self.durations.add_to(index, duration_ms)
+        self.durations.add_to_bin(index, duration_ms)
 
-    def merge(self, other: Cell) -> None:
+    def merge(self, other: UsageCell) -> None:
         if other.durations is not None and self.durations is None:
             self.durations = DenseSketch()
         super().merge(other)
 
-    def take(self, other: Cell) -> None:
-        """Counts no longer what the other has counted, all of which was counted here."""
+    def subtract(self, other: UsageCell) -> None:
+        """Removes the counts of another cell, which must have been merged into this one."""
         self.decisions -= other.decisions
         self.bytes_total -= other.bytes_total
         self.outcomes -= other.outcomes
         self.successes -= other.successes
         if other.durations is not None and isinstance(self.durations, DenseSketch):
-            self.durations.take(other.durations)
+            self.durations.subtract(other.durations)
             if not self.durations.count:
                 self.durations = None

@@ -1,10 +1,11 @@
-"""Counts of a stretch of time that is over, packed into few bytes.
+"""Packing: the cells of a closed interval in few bytes.
 
-A cell of a live interval is an object of half a kilobyte; of ten million outcomes over
+A cell of an open interval is an object of half a kilobyte, and of ten million outcomes over
 a thousand backends and 256 types nearly each has a cell of its own. Packed, a cell takes
-some five bytes: its numbers are laid out as columns, one for each field of all cells, each
-as a difference that is mostly small; of each column come first the lowest bytes of all
-numbers, then the second lowest, and so on, so that zlib finds long runs of zeros.
+about five bytes. The cells are laid out in columns, one for each field; numbers are stored
+as differences that are mostly small; and each column is written as byte planes, first the
+lowest bytes of all numbers, then the second lowest and so on, so that zlib finds long runs
+of zeros.
 """
 
 import zlib
@@ -13,40 +14,40 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final, NamedTuple
 
-from routing.core.usage.cell import Cell
+from routing.core.usage.cell import UsageCell
 from routing.core.usage.sketch import Sketch, bin_of
 
-LARGEST_SEGMENT = 1_000
-"""Cells packed at once: 3 ms of work, which an event waits for. Fewer pack worse, and
-more make a question about one type unpack more of the others."""
+SEGMENT_CELLS = 1_000
+"""Cells in a segment: packing them takes 3 ms, for which an event waits. Fewer pack worse; with
+more, a question about one type unpacks more of the others."""
 
-LEVEL = 1
-"""Of zlib: 6 takes three times as long and saves a twentieth."""
+ZLIB_LEVEL = 1
+"""Level 6 takes three times as long and saves a twentieth."""
 
 _LIMB: Final = (1 << 64) - 1
 
 _COLUMNS = 12
 
 _PLACES: Final = range(8) if array("H", b"\1\0")[0] == 1 else range(7, -1, -1)
-"""Of the bytes in a number of eight bytes, the lowest first, on this machine."""
+"""The positions of the bytes of an eight-byte number, lowest byte first, on this machine."""
 
 
 class Segment(NamedTuple):
-    """Cells of some content types: how many of each type, and the packed columns."""
+    """Packed cells: how many of each content type, and the compressed columns."""
 
     types: Mapping[str, int]
     data: bytes
 
 
-class Names:
-    """Backends by number, in the order in which they were first counted."""
+class BackendNumbers:
+    """Numbers for backends, in the order in which they were first counted."""
 
     def __init__(self) -> None:
         self.index: dict[str, int] = {}
         self.names: list[str] = []
 
     def number(self, name: str) -> int:
-        """The number of this backend, which is a new one where it has none."""
+        """The number of this backend; a new one if it has none."""
         number = self.index.get(name)
         if number is None:
             number = self.index[name] = len(self.names)
@@ -54,8 +55,8 @@ class Names:
         return number
 
 
-def pack(by_type: Mapping[str, Mapping[str, Cell]], names: Names) -> Segment:
-    """The cells in few bytes."""
+def pack(by_type: Mapping[str, Mapping[str, UsageCell]], names: BackendNumbers) -> Segment:
+    """Packs cells; the order of types is kept."""
     columns: list[list[int]] = [[] for _ in range(_COLUMNS)]
     for cells in by_type.values():
         before = -1
@@ -65,13 +66,13 @@ def pack(by_type: Mapping[str, Mapping[str, Cell]], names: Names) -> Segment:
     shapes = [(len(column), (max(column, default=0).bit_length() + 7) // 8) for column in columns]
     planes = [_planes(column, width) for column, (_, width) in zip(columns, shapes, strict=True)]
     data = array("I", chain.from_iterable(shapes)).tobytes() + b"".join(planes)
-    return Segment({name: len(cells) for name, cells in by_type.items()}, zlib.compress(data, LEVEL))
+    return Segment({name: len(cells) for name, cells in by_type.items()}, zlib.compress(data, ZLIB_LEVEL))
 
 
 def unpack(
-    segment: Segment, names: Names, content_type: str | None = None
-) -> Iterator[tuple[str, dict[str, Cell]]]:
-    """(content type, {backend: cell}) as they were packed; of one type only where it is given."""
+    segment: Segment, names: BackendNumbers, content_type: str | None = None
+) -> Iterator[tuple[str, dict[str, UsageCell]]]:
+    """(content type, {backend: cell}) in the order of packing; of one type only if given."""
     if content_type is not None and content_type not in segment.types:
         return
     columns = _columns(zlib.decompress(segment.data))
@@ -81,7 +82,7 @@ def unpack(
         number, cells = -1, {}
         for _ in range(size):
             number += next(steps) + 1
-            cell = cells[names.names[number]] = Cell()
+            cell = cells[names.names[number]] = UsageCell()
             cell.decisions = next(decisions)
             cell.bytes_total = next(low) | next(high) << 64
             cell.outcomes = next(outcomes)
@@ -93,11 +94,11 @@ def unpack(
             yield name, cells
 
 
-def _note(columns: list[list[int]], step: int, cell: Cell) -> None:
+def _note(columns: list[list[int]], step: int, cell: UsageCell) -> None:
     steps, decisions, low, high, outcomes, failures, counts, *rest = columns
     steps.append(step)
     decisions.append(cell.decisions)
-    # Sizes are int64, and sums of them may be larger.
+    # A size is an int64, so a sum of sizes may need more than 64 bits.
     low.append(cell.bytes_total & _LIMB)
     high.append(cell.bytes_total >> 64)
     outcomes.append(cell.outcomes)
@@ -110,7 +111,7 @@ def _note(columns: list[list[int]], step: int, cell: Cell) -> None:
 
 
 def _note_sketch(columns: list[list[int]], sketch: Sketch) -> None:
-    """Of a lone duration only itself: all else follows from it."""
+    """A single duration is stored alone: all other fields follow from it."""
     sums, spreads, bins, gaps, in_bins = columns
     if sketch.count == 1:
         sums.append(sketch.min_ms)
@@ -147,7 +148,7 @@ def _read_sketch(
 
 
 def _planes(column: list[int], width: int) -> bytes:
-    """The lowest bytes of all numbers, then the second lowest, and so on up to `width`."""
+    """The lowest bytes of all numbers, then the second lowest and so on, `width` planes."""
     data = array("Q", column).tobytes()
     return b"".join(data[place::8] for place in _PLACES[:width])
 

@@ -1,16 +1,16 @@
-"""What happened in the last five minutes: the ground for the system's status and its rate."""
+"""Counts of the last five minutes, from which the system's status and rate are computed."""
 
 from typing import Any, NamedTuple
 
-WIDTH_S = 15
-"""Short enough that "the last five minutes" are never more than five and a quarter."""
+SLOT_S = 15
+"""The width of a slot: short enough that "the last five minutes" are at most five and a quarter."""
 
-SPAN_S = 300
-_KEPT = SPAN_S // WIDTH_S + 1
+WINDOW_S = 300
+_MAX_SLOTS = WINDOW_S // SLOT_S + 1
 
-RATE_SPAN_S = 60
-"""Decisions per second are averaged over the last minute: shorter jumps about, longer
-shows a burst when it is over."""
+RATE_WINDOW_S = 60
+"""Decisions per second are averaged over the last minute: a shorter window fluctuates, a longer
+one still shows a burst after it is over."""
 
 
 class Rate(NamedTuple):
@@ -21,10 +21,10 @@ class Rate(NamedTuple):
 
 
 class Recent:
-    """Outcomes per backend and decisions in all, per 15 seconds. Bounded by backends × 21."""
+    """Outcomes per backend and total decisions, per 15 seconds. Bounded by backends × 21."""
 
     def __init__(self) -> None:
-        # {number of the 15 seconds: {backend: [outcomes, successes]}}
+        # {slot: {backend: [outcomes, successes]}}
         self._outcomes: dict[int, dict[str, list[int]]] = {}
         self._decisions: dict[int, int] = {}
 
@@ -33,14 +33,14 @@ class Recent:
 
     def note_decision(self, *, now: float) -> None:
         """Counts one decision."""
-        number = int(now // WIDTH_S)
+        number = int(now // SLOT_S)
         if number not in self._decisions:
             _drop_old(self._decisions, number)
         self._decisions[number] = self._decisions.get(number, 0) + 1
 
     def note_outcome(self, backend_id: str, *, success: bool, at: float) -> None:
         """Counts one outcome."""
-        number = int(at // WIDTH_S)
+        number = int(at // SLOT_S)
         slot = self._outcomes.get(number)
         if slot is None:
             slot = self._outcomes[number] = {}
@@ -52,7 +52,7 @@ class Recent:
     def rates(self, *, now: float) -> dict[str, Rate]:
         """{backend: its outcomes of the last five minutes}."""
         sums: dict[str, list[int]] = {}
-        for number in range(int((now - SPAN_S) // WIDTH_S), int(now // WIDTH_S) + 1):
+        for number in range(int((now - WINDOW_S) // SLOT_S), int(now // SLOT_S) + 1):
             for backend_id, (outcomes, successes) in self._outcomes.get(number, {}).items():
                 total = sums.setdefault(backend_id, [0, 0])
                 total[0] += outcomes
@@ -60,15 +60,15 @@ class Recent:
         return {backend_id: Rate(*counts) for backend_id, counts in sums.items()}
 
     def decisions_per_second(self, *, now: float, uptime_seconds: float) -> float:
-        """The mean over the last minute, or over the uptime where that is shorter."""
-        last = int(now // WIDTH_S)
-        first = int((now - RATE_SPAN_S) // WIDTH_S) + 1
+        """The mean over the last minute, or over the uptime if that is shorter."""
+        last = int(now // SLOT_S)
+        first = int((now - RATE_WINDOW_S) // SLOT_S) + 1
         counted = sum(self._decisions.get(number, 0) for number in range(first, last + 1))
-        span_s = min(now - first * WIDTH_S, uptime_seconds)
+        span_s = min(now - first * SLOT_S, uptime_seconds)
         return counted / max(span_s, 1.0)
 
     def snapshot(self) -> dict[str, Any]:
-        """All counts."""
+        """All counts, as JSON-able values."""
         return {
             "outcomes": {
                 str(number): {backend_id: [*counts] for backend_id, counts in slot.items()}
@@ -93,5 +93,5 @@ class Recent:
 
 
 def _drop_old(slots: dict[int, Any], newest: int) -> None:
-    for number in [number for number in slots if number <= newest - _KEPT]:
+    for number in [number for number in slots if number <= newest - _MAX_SLOTS]:
         del slots[number]

@@ -1,4 +1,4 @@
-"""Quantiles of durations in little, mergeable memory.
+"""Quantiles of durations in little memory, from sketches that can be merged.
 
 DDSketch (Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch
 with relative-error guarantees", VLDB 2019): values are counted in bins whose edges
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 RELATIVE_ERROR = 0.01
-"""Half of the 2 % that the contract allows, so that interpolating between two
-neighbours stays within it. Halving it again would double the bins."""
+"""Half of the 2 % that the contract allows, so that interpolating between two neighbouring values
+stays within it. Halving it again would double the bins."""
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _INVERSE_LOG_GAMMA = 1 / math.log(_GAMMA)
@@ -21,8 +21,9 @@ _MIDDLE = 2 / (1 + _GAMMA)
 """Bin i covers (γ^(i−1), γ^i]; γ^i × _MIDDLE is within RELATIVE_ERROR of all of it."""
 
 BLOCK = 16
-"""Bins that a dense sketch counts together, too. A day's durations fill some twenty blocks: with
-smaller ones finding the block takes longer, with larger ones finding the bin in it."""
+"""Bins in a block of a dense sketch, which also keeps the blocks' sums. A day's durations fill
+some twenty blocks: with smaller blocks finding the block takes longer, with larger ones finding
+the bin in it."""
 
 
 def bin_of(duration_ms: float) -> int:
@@ -64,20 +65,20 @@ class Sketch:
 
     @property
     def bins(self) -> Mapping[int, int]:
-        """How many values lie in each bin that has any."""
+        """{bin: how many values it has}, without empty bins."""
         return self._bins
 
     def add(self, duration_ms: int) -> None:
         """Counts one duration of at least 1 ms."""
-        self.add_to(bin_of(duration_ms), duration_ms)
+        self.add_to_bin(bin_of(duration_ms), duration_ms)
 
-    def add_to(self, index: int, duration_ms: int) -> None:
-        """Counts one duration whose bin is known: several sketches count the same one."""
+    def add_to_bin(self, index: int, duration_ms: int) -> None:
+        """Likewise, if the bin is known: one event is counted in several sketches."""
         self._bins[index] = self._bins.get(index, 0) + 1
-        self._widen(1, duration_ms, duration_ms, duration_ms)
+        self._add_sums(1, duration_ms, duration_ms, duration_ms)
 
     def merge(self, other: "Sketch") -> None:
-        """Counts all that the other has counted."""
+        """Adds the counts of another sketch."""
         if not other.count:
             return
         if not self.count:
@@ -86,9 +87,9 @@ class Sketch:
             bins = self._bins
             for index, count in other.bins.items():
                 bins[index] = bins.get(index, 0) + count
-        self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
+        self._add_sums(other.count, other.sum_ms, other.min_ms, other.max_ms)
 
-    def _widen(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
+    def _add_sums(self, count: int, sum_ms: int, min_ms: int, max_ms: int) -> None:
         if not self.count or min_ms < self.min_ms:
             self.min_ms = min_ms
         if max_ms > self.max_ms:
@@ -98,21 +99,21 @@ class Sketch:
 
     @property
     def mean_ms(self) -> float:
-        """The exact mean; there must be a value."""
+        """The exact mean; the sketch must not be empty."""
         return self.sum_ms / self.count
 
     def quantile(self, q: float) -> float:
-        """The value below which a share `q` in [0, 1] lies, within 2 %; there must be a value."""
+        """The quantile at `q` in [0, 1], within 2 %; the sketch must not be empty."""
         return self.quantiles((q,))[0]
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
-        """The quantiles at these shares.
+        """The quantiles at these shares of the values.
 
         Between two neighbouring ranks it interpolates, as `statistics.quantiles`
         with method "inclusive" does. The extremes are exact.
         """
         bins = sorted(self._bins)
-        # How many values lie in a bin or below it.
+        # For each bin the number of values in it and in those below.
         ends = list(accumulate(map(self._bins.__getitem__, bins)))
         answers = []
         for share in shares:
@@ -127,7 +128,7 @@ class Sketch:
         return answers
 
     def _value_in(self, index: int, rank: int) -> float:
-        """What stands for a value of this rank, which lies in this bin."""
+        """The approximation of the value of this rank, which lies in this bin."""
         if rank == 0:
             return float(self.min_ms)
         if rank == self.count - 1:
@@ -138,7 +139,7 @@ class Sketch:
         return middle if middle <= self.max_ms else float(self.max_ms)
 
     def as_row(self) -> list[int]:
-        """All of it as whole numbers: count, sum, extremes, then index and count of each bin."""
+        """The sketch as whole numbers: count, sum, extremes, then index and count of each bin."""
         row = [self.count, self.sum_ms, self.min_ms, self.max_ms]
         for index, count in sorted(self.bins.items()):
             row += (index, count)
@@ -146,12 +147,12 @@ class Sketch:
 
     @staticmethod
     def from_row(row: list[int]) -> "Sketch":
-        """The sketch that `as_row` wrote."""
+        """The sketch that `as_row` returned."""
         return Sketch.of(row[:4], dict(zip(row[4::2], row[5::2], strict=True)))
 
     @staticmethod
     def of(sums: Iterable[int], bins: dict[int, int]) -> "Sketch":
-        """One of these bins; `sums` are count, sum and extremes."""
+        """A sketch with these bins; `sums` are count, sum, minimum and maximum."""
         sketch = Sketch()
         sketch.count, sketch.sum_ms, sketch.min_ms, sketch.max_ms = sums
         sketch._bins = bins
@@ -159,11 +160,11 @@ class Sketch:
 
 
 class DenseSketch(Sketch):
-    """A sketch of many values that is asked for the same quantiles again and again.
+    """A sketch of many values, whose quantiles are read often.
 
-    The counts stand in a list, from bin 0 to the highest that had a value, and in a second
-    one the sums of BLOCK of them each: half the memory of a dictionary that is as full, and
-    quantiles in a tenth of the time. A sketch of few values would take ten times as much.
+    The counts are in a list, from bin 0 to the highest bin with a value, and a second list has
+    the sum of each block of them: half the memory of a dictionary that is as full, and
+    quantiles in a tenth of the time. For a sketch of few values it takes ten times as much.
     """
 
     __slots__ = ("_answers", "_answers_count", "_blocks", "_counts")
@@ -172,7 +173,7 @@ class DenseSketch(Sketch):
         self._counts: list[int] = []
         self._blocks: list[int] = []
         self.count = self.sum_ms = self.min_ms = self.max_ms = 0
-        # The last answers, by the shares asked for, and how many values there were.
+        # A cache of quantiles, {shares: answer}, and the number of values it was computed for.
         self._answers: dict[tuple[float, ...], list[float]] = {}
         self._answers_count = -1
 
@@ -180,20 +181,20 @@ class DenseSketch(Sketch):
     def bins(self) -> Mapping[int, int]:
         return {index: count for index, count in enumerate(self._counts) if count}
 
-    def add_to(self, index: int, duration_ms: int) -> None:
+    def add_to_bin(self, index: int, duration_ms: int) -> None:
         self._count(index, 1)
-        self._widen(1, duration_ms, duration_ms, duration_ms)
+        self._add_sums(1, duration_ms, duration_ms, duration_ms)
 
     def merge(self, other: Sketch) -> None:
         for index, count in other.bins.items():
             self._count(index, count)
         if other.count:
-            self._widen(other.count, other.sum_ms, other.min_ms, other.max_ms)
+            self._add_sums(other.count, other.sum_ms, other.min_ms, other.max_ms)
         self._answers_count = -1
 
-    def take(self, other: Sketch) -> None:
-        """Counts no longer what the other has counted, all of which was counted here. The
-        extremes stay as they were, and may now be too wide."""
+    def subtract(self, other: Sketch) -> None:
+        """Removes the counts of another sketch, which must have been merged into this one. The
+        extremes are kept, and may now be too wide."""
         for index, count in other.bins.items():
             self._count(index, -count)
         self.count -= other.count
@@ -206,7 +207,7 @@ class DenseSketch(Sketch):
             self._answers.clear()
             self._answers_count = self.count
         if shares not in self._answers:
-            self._answers[shares] = self._found(shares)
+            self._answers[shares] = self._quantiles(shares)
         return self._answers[shares]
 
     def _count(self, index: int, count: int) -> None:
@@ -217,9 +218,9 @@ class DenseSketch(Sketch):
         self._counts[index] += count
         self._blocks[index // BLOCK] += count
 
-    def _found(self, shares: tuple[float, ...]) -> list[float]:
+    def _quantiles(self, shares: tuple[float, ...]) -> list[float]:
         counts, last = self._counts, self.count - 1
-        # How many values lie below each block.
+        # For each block the number of values below it.
         begins = list(accumulate(self._blocks, initial=0))
         answers = []
         for share in shares:
@@ -233,7 +234,7 @@ class DenseSketch(Sketch):
                 end += counts[index]
             value = self._value_in(index, low)
             in_next = low + 1 >= end
-            # The next rank's value is mostly the same: it lies in the same bin, and is no extreme.
+            # The value of the next rank is the same if it is in the same bin and no extreme.
             if rank > low and (in_next or low == 0 or low + 1 == last):
                 above = self._value_in(self._bin_after(index) if in_next else index, low + 1)
                 value += (above - value) * (rank - low)
@@ -241,7 +242,7 @@ class DenseSketch(Sketch):
         return answers
 
     def _bin_after(self, index: int) -> int:
-        """The next bin that has a value."""
+        """The next bin with a value."""
         index += 1
         while not self._counts[index]:
             index += 1

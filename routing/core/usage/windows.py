@@ -1,14 +1,14 @@
-"""Counts per five minutes, backend and content type, and sums of them over hours.
+"""Counts per five minutes, backend and content type, and their sums over hours.
 
-Whatever happens is counted in three places: in its five minutes, by type and backend; in
-its hour, by backend, and for decisions also by type; and in every running sum whose window
-it falls into. A running sum is what somebody asks for again and again: everything since
-some hours ago. It grows with each event, and every five minutes lets go of those that have
-become too old; so an answer adds nothing up. Two are always kept, others for a while. One
-that is not kept adds up hours, and five minutes before the first full hour.
+Each event is counted in three places: in its five-minute interval, by type and backend;
+in its hour, by backend, and for decisions also by type; and in every sliding sum whose
+window it falls into. A sliding sum covers everything since some hours ago. It grows with
+each event, and subtracts an interval once that is too old, so an answer adds nothing up.
+Two sums are always kept, others for a while. A new sum is added up from hours, and from
+the intervals before the first full hour.
 
-What is over is packed (see `packed`), a little with each event, so that nobody waits for
-it. An outcome that is told late is counted beside what is packed, and packed in its turn.
+Closed intervals are packed (see `packing`), a little with each event, so that no event
+waits for it. The counts of a late outcome are kept unpacked at first, and packed later.
 """
 
 import zlib
@@ -17,93 +17,93 @@ from collections.abc import Iterator, Mapping
 from json import dumps, loads
 from typing import Any, TypeVar
 
-from routing.core.usage.cell import Cell
-from routing.core.usage.extremes import FIVES_PER_HOUR, Extremes
+from routing.core.usage.cell import UsageCell
+from routing.core.usage.extremes import INTERVALS_PER_HOUR, Extremes
 from routing.core.usage.intervals import Intervals
-from routing.core.usage.packing import Names
+from routing.core.usage.packing import BackendNumbers
 from routing.core.usage.sketch import bin_of
-from routing.core.usage.sliding import COMPLETE, Distribution, Sum, Totals
+from routing.core.usage.sliding import BUILT, Distribution, SlidingSum, Totals
 
 HOUR_S = 3600.0
-WIDTH_S = 300
-"""Five minutes: the contract's granularity."""
+INTERVAL_S = 300
+"""The contract's granularity."""
 
-KEPT_HOURS = 24
-"""What is asked where nothing is said, and by every stream of metrics: always at hand, as
-is the whole retention."""
+DEFAULT_HOURS = 24
+"""The contract's window if a request names none, which every stream of metrics uses too. Its sum
+is always kept, as is that of the whole retention."""
 
 MAX_SUMS = 4
-"""Sums kept between questions, the two that always are among them. Each costs up to 40 MB,
-with a thousand busy backends and all types."""
+"""Sliding sums that are kept, including the two that always are. Each takes up to 40 MB, with a
+thousand busy backends and all types."""
 
-MOST_SLIDES = 12
-"""Five minutes that a sum lets go of one by one. One that nobody asked for an hour is
-added up anew, by hours."""
+MAX_SLIDES = 12
+"""Intervals that a sum subtracts one by one. A sum that was not used for an hour is added up
+again from hours instead."""
 
-BEFORE_ALL = -(10**9)
-"""The number of a five minutes that is older than any: some 9,500 years before 1970."""
+NO_INTERVAL = -(10**9)
+"""An interval that is older than any: some 9,500 years before 1970."""
 
-UNTYPED = "unknown"
-"""Where a request names no content type. No MIME type looks like this."""
+UNKNOWN_TYPE = "unknown"
+"""The type of requests that name none. It is not a MIME type, so it cannot collide with one."""
 
-FOLDED = "other"
-"""Where content types past the limit are counted together."""
+OTHER_TYPES = "other"
+"""The type under which content types beyond the limit are counted together."""
 
 _Row = TypeVar("_Row")
 
-_ALL = ""
-"""In an hour, the place of what a backend did with all types. No type is called so."""
+_ALL_TYPES = ""
+"""The key of an hour's counts over all types; no type has this name."""
 
 
 class Windows:
     """The counts of the last `retention_hours`.
 
-    Bounded by backends × content types × intervals: past `max_content_types`, what
-    is new is counted as `other` until an old type has not been seen for the whole
-    retention. What is answered is to be read at once, and not to be changed.
+    Bounded by backends × content types × intervals: beyond `max_content_types`, new types
+    are counted as `other` until a known type has not been seen for the whole retention.
+    Callers read answers at once and do not change them: the sums go on counting.
     """
 
     def __init__(self, *, retention_hours: int, max_content_types: int) -> None:
         self._retention_hours = retention_hours
         self._max_content_types = max_content_types
-        # Backends that were ever counted; grows with those that the router knows.
-        self._names = Names()
-        # Intervals of both widths and their extremes; _begin drops what is too old.
-        self._fives = Intervals(self._names)
+        # Numbers of the backends that were counted; bounded by those that the router knows.
+        self._names = BackendNumbers()
+        # Intervals, hours and their extremes; _start_interval drops those that are too old.
+        self._intervals = Intervals(self._names)
         self._hours = Intervals(self._names)
         self._extremes = Extremes()
-        # {content type: five-minute interval in which it was last seen}.
+        # {content type: interval in which it was last seen}.
         self._types: dict[str, int] = {}
-        self._newest = BEFORE_ALL
-        # {(hours, content type): sum}, those asked for last at the end; MAX_SUMS of them.
-        self._sums: dict[tuple[int, str], Sum] = {}
+        self._newest = NO_INTERVAL
+        # {(hours, content type): sum}, most recently used last; at most MAX_SUMS.
+        self._sums: dict[tuple[int, str], SlidingSum] = {}
 
     def __repr__(self) -> str:
-        return f"Windows(intervals={len(self._fives)}, content_types={len(self._types)})"
+        return f"Windows(intervals={len(self._intervals)}, content_types={len(self._types)})"
 
     @property
     def retention_hours(self) -> int:
-        """How far back the counts reach."""
+        """How many hours the counts are kept."""
         return self._retention_hours
 
     def note_decision(self, backend_id: str, content_type: str, size_bytes: int, *, now: float) -> None:
         """Counts a decision; `size_bytes` 0 means unknown."""
-        number = self._admit(now)
+        number = self._interval_of(now)
         if number is not None:
-            name = self._type_name(content_type or UNTYPED, number)
+            name = self._type_name(content_type or UNKNOWN_TYPE, number)
             for cell in self._cells(number, name, backend_id):
                 cell.note_decision(size_bytes)
             self._note_decisions(number, name, backend_id, 1)
-            self._tidy()
+            self._work_off_some()
 
     def note_outcome(
         self, backend_id: str, content_type: str, *, success: bool, duration_ms: int | None, at: float
     ) -> None:
-        """Counts an outcome in the interval in which it happened, if that is still kept."""
-        number = self._admit(at)
+        """Counts an outcome in the interval in which it happened, unless that is too old."""
+        number = self._interval_of(at)
         if number is None:
             return
-        cells = self._cells(number, self._type_name(content_type or UNTYPED, number), backend_id)
+        cells = self._cells(number, self._type_name(content_type or UNKNOWN_TYPE, number), backend_id)
         for cell in cells:
             cell.note_outcome(success)
         if duration_ms is not None:
@@ -111,21 +111,21 @@ class Windows:
             for cell in cells:
                 cell.note_duration(index, duration_ms)
             self._extremes.note(number, self._names.number(backend_id), duration_ms, duration_ms)
-        self._tidy()
+        self._work_off_some()
 
     def totals(self, hours: int, *, backend_id: str = "", content_type: str = "", now: float) -> Totals:
-        """{backend: everything in the window}, narrowed to one backend or type where given.
+        """{backend: its counts in the window}, of one backend or type only if given.
 
-        The window begins with the five minutes that `hours` ago falls in.
+        The window begins with the interval that contains the time `hours` ago.
         """
-        found = self._sum(hours, content_type, now)
-        for name in found.doubtful & found.totals.keys():
-            durations = found.totals[name].durations
+        sliding = self._sum(hours, content_type, now)
+        for name in sliding.stale_extremes & sliding.totals.keys():
+            durations = sliding.totals[name].durations
             if durations is not None:
-                extremes = self._extremes.since(found.first, self._names.number(name))
+                extremes = self._extremes.since(sliding.first, self._names.number(name))
                 durations.min_ms, durations.max_ms = extremes
-        found.doubtful.clear()
-        return _only(found.totals, backend_id)
+        sliding.stale_extremes.clear()
+        return _only(sliding.totals, backend_id)
 
     def distribution(
         self, hours: int, *, backend_id: str = "", content_type: str = "", now: float
@@ -136,26 +136,25 @@ class Windows:
             return rows
         return {name: {backend_id: row[backend_id]} for name, row in rows.items() if backend_id in row}
 
-    def gather(self, hours: int, *, content_type: str = "", now: float) -> Iterator[None]:
-        """Gets an answer ready, in steps of some milliseconds; whoever asks next need not wait.
-
-        Events may come between two steps. Without a type this makes both answers ready.
+    def prepare(self, hours: int, *, content_type: str = "", now: float) -> Iterator[None]:
+        """Prepares an answer in steps of some milliseconds, so that the next question for it
+        does not have to wait. Events may be counted between two steps.
         """
         for each in dict.fromkeys(("", content_type)):
-            # Not `yield from`: whoever gives up in between would end the building for all.
-            for _ in self._ready(hours, each, now).building:
+            # Not `yield from`: a caller that closes this generator would close the sum's too.
+            for _ in self._sum_in_progress(hours, each, now).build_steps:
                 yield
 
     def snapshot(self) -> dict[str, Any]:
-        """The five-minute counts, the oldest first, each packed into a string."""
+        """{interval: its counts as a compressed string}, oldest first."""
         return {
             str(number): _packed_text(
                 {
                     content_type: {backend: cell.as_row() for backend, cell in sorted(cells.items())}
-                    for content_type, cells in sorted(self._fives.whole(number).items())
+                    for content_type, cells in sorted(self._intervals.merged(number).items())
                 }
             )
-            for number in self._fives.numbers()
+            for number in self._intervals.numbers()
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
@@ -163,10 +162,10 @@ class Windows:
         for text, packed in sorted(snapshot.items(), key=lambda item: int(item[0])):
             for content_type, backends in _unpacked(packed).items():
                 for backend_id, row in backends.items():
-                    self._merge_cell(int(text), content_type, backend_id, Cell.from_row(row))
+                    self._merge_cell(int(text), content_type, backend_id, UsageCell.from_row(row))
 
-    def _merge_cell(self, number: int, content_type: str, backend_id: str, other: Cell) -> None:
-        if self._admit(number * WIDTH_S) is None:
+    def _merge_cell(self, number: int, content_type: str, backend_id: str, other: UsageCell) -> None:
+        if self._interval_of(number * INTERVAL_S) is None:
             return
         name = self._type_name(content_type, number)
         for cell in self._cells(number, name, backend_id):
@@ -176,137 +175,139 @@ class Windows:
         if other.durations is not None:
             durations, backend = other.durations, self._names.number(backend_id)
             self._extremes.note(number, backend, durations.min_ms, durations.max_ms)
-        self._tidy()
+        self._work_off_some()
 
-    def _admit(self, at: float) -> int | None:
-        """The number of the five minutes in which this time lies; None where that is too old."""
-        number = int(at // WIDTH_S)
+    def _interval_of(self, at: float) -> int | None:
+        """The number of the interval that contains this time; None if that is too old."""
+        number = int(at // INTERVAL_S)
         if number > self._newest:
-            self._begin(number)
+            self._start_interval(number)
         return number if number >= self._oldest() else None
 
-    def _cells(self, number: int, name: str, backend_id: str) -> list[Cell]:
-        """Where an event is counted: its five minutes, its hour, and sums."""
+    def _cells(self, number: int, name: str, backend_id: str) -> list[UsageCell]:
+        """The cells in which an event is counted: its interval's, its hour's and those of sums."""
         cells = [
-            self._fives.cell(number, name, backend_id),
-            self._hours.cell(number // FIVES_PER_HOUR, _ALL, backend_id),
+            self._intervals.cell(number, name, backend_id),
+            self._hours.cell(number // INTERVALS_PER_HOUR, _ALL_TYPES, backend_id),
         ]
-        cells += [each.total(backend_id) for each in self._sums.values() if each.counts(number, name)]
+        cells += [each.total(backend_id) for each in self._sums.values() if each.includes(number, name)]
         return cells
 
     def _note_decisions(self, number: int, name: str, backend_id: str, decisions: int) -> None:
-        """Counts decisions by type in all that is wider than five minutes."""
-        self._hours.cell(number // FIVES_PER_HOUR, name, backend_id).decisions += decisions
+        """Counts decisions by type in the hour and in the sums."""
+        self._hours.cell(number // INTERVALS_PER_HOUR, name, backend_id).decisions += decisions
         for each in self._sums.values():
-            if each.counts(number, name):
-                each.decided(name, backend_id, decisions)
+            if each.includes(number, name):
+                each.add_decisions(name, backend_id, decisions)
 
     def _oldest(self) -> int:
-        return self._newest - self._retention_hours * FIVES_PER_HOUR
+        return self._newest - self._retention_hours * INTERVALS_PER_HOUR
 
-    def _begin(self, number: int) -> None:
-        """A new five minutes: what has become too old is dropped, and what is over gets packed."""
-        if self._newest == BEFORE_ALL:
-            for hours in (KEPT_HOURS, self._retention_hours):
-                first = number - min(hours, self._retention_hours) * FIVES_PER_HOUR
-                self._sums[min(hours, self._retention_hours), ""] = Sum(first, "", built=COMPLETE)
+    def _start_interval(self, number: int) -> None:
+        """Starts an interval: drops those that are now too old, and closes the earlier ones."""
+        if self._newest == NO_INTERVAL:
+            for hours in (DEFAULT_HOURS, self._retention_hours):
+                first = number - min(hours, self._retention_hours) * INTERVALS_PER_HOUR
+                self._sums[min(hours, self._retention_hours), ""] = SlidingSum(first, "", built_until=BUILT)
         self._newest = number
         oldest = self._oldest()
         for (hours, content_type), each in list(self._sums.items()):
-            if not self._slid(each, number - hours * FIVES_PER_HOUR):
+            if not self._slide(each, number - hours * INTERVALS_PER_HOUR):
                 del self._sums[hours, content_type]
-        self._fives.drop(oldest)
-        self._hours.drop(oldest // FIVES_PER_HOUR)
+        self._intervals.drop(oldest)
+        self._hours.drop(oldest // INTERVALS_PER_HOUR)
         self._extremes.drop(oldest)
-        # The five minutes before stay open: most outcomes that are told late belong there.
-        self._fives.close_before(number - 1)
-        self._hours.close_before((number - 1) // FIVES_PER_HOUR)
+        # The previous interval stays open: most late outcomes belong to it.
+        self._intervals.close_before(number - 1)
+        self._hours.close_before((number - 1) // INTERVALS_PER_HOUR)
         for name in [name for name, last in self._types.items() if last < oldest]:
             del self._types[name]
 
-    def _tidy(self) -> None:
-        """A little of the work that is put off: each event does about as much as it makes."""
-        self._fives.pack_some()
+    def _work_off_some(self) -> None:
+        """Does a little of the deferred work: each event does about as much as it causes."""
+        self._intervals.pack_some()
         self._hours.pack_some()
         for each in self._sums.values():
-            if each.leaving:
-                each.let_go_some(self._names)
+            if each.expiring:
+                each.subtract_some(self._names)
 
     def _type_name(self, content_type: str, number: int) -> str:
         last = self._types.get(content_type)
         if last is None and len(self._types) >= self._max_content_types:
-            return FOLDED
-        if (last is None or number > last) and content_type != FOLDED:
-            # `other` is there whether or not there is room.
+            return OTHER_TYPES
+        if (last is None or number > last) and content_type != OTHER_TYPES:
+            # `other` takes no room.
             self._types[content_type] = number
         return content_type
 
-    def _sum(self, hours: int, content_type: str, now: float) -> Sum:
-        """The sum of this question, complete."""
-        found = self._ready(hours, content_type, now)
-        for _ in found.building:
+    def _sum(self, hours: int, content_type: str, now: float) -> SlidingSum:
+        """The sum for this question, complete."""
+        sliding = self._sum_in_progress(hours, content_type, now)
+        for _ in sliding.build_steps:
             pass
-        while found.leaving:
-            found.let_go_some(self._names)
-        return found
+        while sliding.expiring:
+            sliding.subtract_some(self._names)
+        return sliding
 
-    def _ready(self, hours: int, content_type: str, now: float) -> Sum:
-        """The sum of this question, which may still have to be added up."""
+    def _sum_in_progress(self, hours: int, content_type: str, now: float) -> SlidingSum:
+        """The sum for this question, which may still have to be built."""
         hours = min(hours, self._retention_hours)
         key = (hours, content_type)
-        first = int((now - hours * HOUR_S) // WIDTH_S)
-        found = self._sums.pop(key, None)
-        if found is None or first < found.first or not self._slid(found, first):
-            found = Sum(first, content_type, built=first)
-            found.building = self._build(found)
-        self._sums[key] = found
+        first = int((now - hours * HOUR_S) // INTERVAL_S)
+        sliding = self._sums.pop(key, None)
+        if sliding is None or first < sliding.first or not self._slide(sliding, first):
+            sliding = SlidingSum(first, content_type, built_until=first)
+            sliding.build_steps = self._build(sliding)
+        self._sums[key] = sliding
         if len(self._sums) > MAX_SUMS:
-            kept = {(KEPT_HOURS, ""), (self._retention_hours, "")}
-            del self._sums[next(each for each in self._sums if each not in kept)]
-        return found
+            always_kept = {(DEFAULT_HOURS, ""), (self._retention_hours, "")}
+            del self._sums[next(each for each in self._sums if each not in always_kept)]
+        return sliding
 
-    def _slid(self, found: Sum, first: int) -> bool:
-        """Moves the beginning of a sum; False where it is easier to add up a new one."""
-        if first <= found.first:
+    def _slide(self, sliding: SlidingSum, first: int) -> bool:
+        """Moves the beginning of a sum's window; False if building a new sum is cheaper."""
+        if first <= sliding.first:
             return True
-        if found.content_type or found.built < COMPLETE or first - found.first > MOST_SLIDES:
+        if sliding.content_type or sliding.built_until < BUILT or first - sliding.first > MAX_SLIDES:
             return False
-        for number in range(found.first, first):
-            found.leaving.extend(self._fives.packed(number))
-            found.let_go(self._fives.open(number).items())
-        found.first = first
+        for number in range(sliding.first, first):
+            sliding.expiring.extend(self._intervals.packed(number))
+            sliding.subtract(self._intervals.open(number).items())
+        sliding.first = first
         return True
 
-    def _build(self, found: Sum) -> Iterator[None]:
-        """Adds up what a sum is of, the oldest first. What happens meanwhile in an interval
-        that was added already is counted by `_cells`."""
-        first_hour = COMPLETE if found.content_type else -(-found.first // FIVES_PER_HOUR)
-        wanted = found.content_type or None
-        while found.built <= self._newest and found.built < first_hour * FIVES_PER_HOUR:
-            for name, cells in self._fives.read(found.built, wanted):
+    def _build(self, sliding: SlidingSum) -> Iterator[None]:
+        """Adds up a sum, oldest first, one interval or hour a step. Events that happen meanwhile
+        in an interval that was already added are counted by `_cells`."""
+        first_hour = BUILT if sliding.content_type else -(-sliding.first // INTERVALS_PER_HOUR)
+        wanted = sliding.content_type or None
+        while sliding.built_until <= self._newest and sliding.built_until < first_hour * INTERVALS_PER_HOUR:
+            for name, cells in self._intervals.read(sliding.built_until, wanted):
                 for backend_id, cell in cells.items():
-                    found.add(name, backend_id, cell)
-            found.built += 1
+                    sliding.add(name, backend_id, cell)
+            sliding.built_until += 1
             yield
-        while found.built <= self._newest:
-            for name, cells in self._hours.read(found.built // FIVES_PER_HOUR):
-                _add_hour(found, name, cells)
-            found.built += FIVES_PER_HOUR
+        while sliding.built_until <= self._newest:
+            for name, cells in self._hours.read(sliding.built_until // INTERVALS_PER_HOUR):
+                _add_hour(sliding, name, cells)
+            sliding.built_until += INTERVALS_PER_HOUR
             yield
-        found.built = COMPLETE
+        sliding.built_until = BUILT
 
 
-def _add_hour(found: Sum, name: str, cells: Mapping[str, Cell]) -> None:
+def _add_hour(sliding: SlidingSum, name: str, cells: Mapping[str, UsageCell]) -> None:
     for backend_id, cell in cells.items():
-        if name == _ALL:
-            found.total(backend_id).merge(cell)
+        if name == _ALL_TYPES:
+            sliding.total(backend_id).merge(cell)
         else:
-            found.decided(name, backend_id, cell.decisions)
+            sliding.add_decisions(name, backend_id, cell.decisions)
 
 
 def _only(rows: dict[str, _Row], name: str) -> dict[str, _Row]:
-    """All of them, or the one of this name where one is given."""
-    return rows if not name else {name: rows[name]} if name in rows else {}
+    """All rows, or the one of this name if one is given."""
+    if not name:
+        return rows
+    return {name: rows[name]} if name in rows else {}
 
 
 def _packed_text(rows: Mapping[str, Mapping[str, list[int]]]) -> str:
@@ -314,7 +315,7 @@ def _packed_text(rows: Mapping[str, Mapping[str, list[int]]]) -> str:
 
 
 def _unpacked(packed: Any) -> Mapping[str, Mapping[str, list[int]]]:
-    """The rows of a snapshot's interval; before they were packed, they stood there as they are."""
+    """The rows of an interval in a snapshot; older versions stored them uncompressed."""
     rows: Mapping[str, Mapping[str, list[int]]] = packed
     if isinstance(packed, str):
         rows = loads(zlib.decompress(b85decode(packed)))
