@@ -45,7 +45,7 @@ class Clock:
     """A router with the time that goes by around it.
 
     It keeps what the tests are not about out of their way: a `select` names its request,
-    `fail` and `succeed` tell of the choice or of a backend by name.
+    `fail` and `succeed` report outcomes of the chosen backend, or of one by name.
     """
 
     def __init__(self, subject: Router, *, now: float = NOON) -> None:

@@ -1,4 +1,4 @@
-"""Events: what was told to one router and is replayed to another leaves the same state."""
+"""Events: the events of one router, applied to another, leave the same state."""
 
 import json
 from random import Random
@@ -20,13 +20,13 @@ FOREVER = float("inf")
 
 
 class Witness(Clock):
-    """A router, and the rows that tell what happened to it, as JSON has them."""
+    """A router, and the rows of its events, as JSON has them."""
 
     def __init__(self, subject: Router) -> None:
         super().__init__(subject)
         self.rows: list[str] = []
 
-    def tell(self, row: tuple[object, ...]) -> None:
+    def store(self, row: tuple[object, ...]) -> None:
         self.rows.append(json.dumps(row, allow_nan=False))
 
     def ask(self, query: Query) -> Decision:
@@ -34,13 +34,13 @@ class Witness(Clock):
         try:
             decision = self.router.select(query, now=self.now)
         finally:
-            self.tell(discovery_event(backend.id for backend in self.router.backends[known:]))
-        self.tell(decision_event(decision))
+            self.store(discovery_event(backend.id for backend in self.router.backends[known:]))
+        self.store(decision_event(decision))
         return decision
 
     def report(self, outcome: Outcome) -> None:
         if self.router.record(outcome, now=self.now).recorded:
-            self.tell(outcome_event(outcome, now=self.router.advance(self.now)))
+            self.store(outcome_event(outcome, now=self.router.advance(self.now)))
 
     def replayed(
         self, *, latest: float = FOREVER, backends: tuple[Backend, ...] = BACKENDS, **options
@@ -54,7 +54,7 @@ class Witness(Clock):
 def walk(witness: Witness, seed: int, steps: int) -> None:
     """Decisions of every kind and outcomes that come in time, late, twice or never, most of them bad."""
     dice = Random(seed)
-    told: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for step in range(steps):
         witness.now += dice.choice([0.0, 0.01, 1.0, 45.0])
         query = Query(
@@ -72,7 +72,7 @@ def walk(witness: Witness, seed: int, steps: int) -> None:
             chosen = witness.ask(query).chosen.backend_id
         except NoEligibleBackend:
             continue
-        told.append(
+        outcomes.append(
             Outcome(
                 chosen,
                 dice.random() < 0.3,
@@ -83,7 +83,7 @@ def walk(witness: Witness, seed: int, steps: int) -> None:
             )
         )
         for _ in range(dice.randrange(3)):
-            witness.report(dice.choice(told))
+            witness.report(dice.choice(outcomes))
 
 
 @given(st.integers(0, 2**32))

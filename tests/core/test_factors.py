@@ -48,7 +48,7 @@ def test_the_factors_and_their_default_weights_are_the_contracts() -> None:
         (250_000, 40.0, 160 / 200),
         # 1 byte takes nothing to speak of: 150.00004 ms.
         (1, 150.0, 150.00004 / 300.00004),
-        # 1 MiB, which also stands for a size that nobody told: 41.94304 ms.
+        # 1 MiB, which also stands for an unknown size: 41.94304 ms.
         (MIB, 100.0, 191.94304 / 291.94304),
         (0, 100.0, 191.94304 / 291.94304),
     ],

@@ -437,7 +437,7 @@ def taught(*servers: Notes) -> Learning:
                 duration_ms=duration_ms,
                 size_bytes=size_bytes,
                 distance_km=None,
-                # No two at one time: their order would be that in which they were told.
+                # No two at one time: their order would be that of the reports.
                 at=NOON - ago - server / 4.0,
             )
     return learning
@@ -468,7 +468,7 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Notes, b: N
         both = joined(*order)
         for mine, theirs in zip(beliefs(both), beliefs(whole), strict=True):
             # The sums are the same. The effects that they give are solved for step by step,
-            # and what a condition excuses is judged by whoever saw it.
+            # and each server judges for itself what a change explains.
             assert mine == pytest.approx(theirs, rel=0.15)
         for name in PROFILES:
             assert both.outcomes(name) == whole.outcomes(name)
@@ -503,7 +503,7 @@ def test_a_belief_is_a_time_and_a_probability(stream: Notes) -> None:
 def test_what_is_believed_of_several_is_what_the_parts_say_of_each(
     stream: Notes, beside: int, decisions: int, later: float
 ) -> None:
-    """The short way in `estimates` against the plain one: promise, effects, conditions."""
+    """The loop in `estimates` against its parts: prior duration, effects, changes."""
     learning = taught(stream)
     for _ in range(decisions):
         learning.note_decision()

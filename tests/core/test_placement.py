@@ -37,8 +37,8 @@ def decide(
     placement.note_decision(Query(**fields), backend_id, expected_ms, now=now)
 
 
-def tell(placement: Placement, backend_id: str = "a", **fields: Any) -> PendingDecision | None:
-    """Tells an outcome, and answers the decision that it was linked to."""
+def report(placement: Placement, backend_id: str = "a", **fields: Any) -> PendingDecision | None:
+    """Records an outcome; returns the pending decision that was found."""
     outcome = Outcome(backend_id, True, **fields)
     pending = placement.find_pending(outcome)
     placement.note_outcome(outcome, pending)
@@ -53,11 +53,11 @@ def test_an_outcome_finds_its_decision_by_request_id_with_all_that_was_asked() -
     png = {"content_hash": "h", "content_type": "image/png", "size_bytes": 7, "location": HERE}
     decide(placement, request_id="r1", **png)
     decide(placement, request_id="r2", operation=Operation.RETRIEVE)
-    found = tell(placement, request_id="r1")
+    found = report(placement, request_id="r1")
     assert found is not None
     assert (found.backend_id, found.request_id, found.operation) == ("a", "r1", Operation.STORE)
     assert {field: getattr(found, field) for field in png} == png
-    found = tell(placement, request_id="r2")
+    found = report(placement, request_id="r2")
     assert found is not None
     assert (found.request_id, found.operation) == ("r2", Operation.RETRIEVE)
 
@@ -67,7 +67,7 @@ def test_without_a_request_id_it_finds_it_by_hash_and_backend() -> None:
     decide(placement, "a", content_hash="h", size_bytes=1)
     decide(placement, "b", content_hash="h", size_bytes=2)
     decide(placement, "b", content_hash="other", size_bytes=3)
-    found = tell(placement, "b", content_hash="h")
+    found = report(placement, "b", content_hash="h")
     assert found is not None
     assert found.size_bytes == 2
 
@@ -76,34 +76,34 @@ def test_a_decision_with_a_request_id_is_found_by_its_hash_too() -> None:
     """Clients of the older schema cannot send the new field of an outcome."""
     placement = Placement()
     decide(placement, request_id="r", content_hash="h")
-    assert tell(placement, content_hash="h") is not None
-    assert tell(placement, content_hash="h") is None
+    assert report(placement, content_hash="h") is not None
+    assert report(placement, content_hash="h") is None
 
 
 def test_the_request_id_alone_decides_where_there_is_one() -> None:
     placement = Placement()
     decide(placement, content_hash="h")
-    assert tell(placement, request_id="unheard of", content_hash="h") is None
-    assert tell(placement, content_hash="h") is not None
+    assert report(placement, request_id="unheard of", content_hash="h") is None
+    assert report(placement, content_hash="h") is not None
 
 
 @pytest.mark.parametrize("fields", [{}, {"content_hash": "h"}, {"request_id": "r"}])
 def test_an_outcome_without_a_decision_finds_none(fields: dict[str, str]) -> None:
-    assert tell(Placement(), **fields) is None
+    assert report(Placement(), **fields) is None
 
 
 def test_nothing_in_common_links_nothing() -> None:
     """An empty hash is no hash: two operations on one backend need not be the same."""
     placement = Placement()
     decide(placement)
-    assert tell(placement) is None
+    assert report(placement) is None
 
 
 def test_decisions_about_the_same_content_are_linked_once_each_the_oldest_first() -> None:
     placement = Placement()
     for size_bytes in (1, 2, 3):
         decide(placement, content_hash="h", size_bytes=size_bytes)
-    found = [tell(placement, content_hash="h") for _ in range(4)]
+    found = [report(placement, content_hash="h") for _ in range(4)]
     assert [one and one.size_bytes for one in found] == [1, 2, 3, None]
 
 
@@ -111,8 +111,8 @@ def test_what_was_reported_by_request_id_is_not_reported_again_by_hash() -> None
     placement = Placement()
     for number in (1, 2, 3):
         decide(placement, content_hash="h", request_id=f"r{number}", size_bytes=number)
-    assert tell(placement, request_id="r2") is not None
-    found = [tell(placement, content_hash="h") for _ in range(3)]
+    assert report(placement, request_id="r2") is not None
+    found = [report(placement, content_hash="h") for _ in range(3)]
     assert [one and one.size_bytes for one in found] == [1, 3, None]
 
 
@@ -120,7 +120,7 @@ def test_a_repeat_finds_its_decision_again_and_who_has_reported() -> None:
     placement = Placement()
     decide(placement, "a", request_id="r")
     for backend_id, reported in (("a", ("a",)), ("b", ("a", "b"))):
-        found = tell(placement, backend_id, request_id="r")
+        found = report(placement, backend_id, request_id="r")
         assert found is not None
         assert found.reported_backends == reported
 
@@ -131,8 +131,8 @@ def test_a_request_id_used_again_means_the_newer_decision() -> None:
     decide(placement, "b", request_id="r", content_hash="new")
     assert repr(placement) == "Placement(hashes=0, pending=1)"
     assert placement.inflight("a") == 0
-    assert tell(placement, "a", content_hash="old") is None
-    found = tell(placement, "b", request_id="r")
+    assert report(placement, "a", content_hash="old") is None
+    found = report(placement, "b", request_id="r")
     assert found is not None
     assert (found.content_hash, found.reported_backends) == ("new", ("b",))
 
@@ -157,8 +157,8 @@ def test_a_decision_that_was_not_carried_out_is_withdrawn_with_all_that_it_left(
     decide(placement, request_id="other", content_hash="h")
     placement.cancel("r")
     assert placement.inflight("a") == 1
-    assert tell(placement, request_id="r") is None
-    found = tell(placement, content_hash="h")
+    assert report(placement, request_id="r") is None
+    found = report(placement, content_hash="h")
     assert found is not None
     assert found.request_id == "other"
 
@@ -179,8 +179,8 @@ def test_what_was_decided_is_in_flight_until_its_outcome_comes() -> None:
     decide(placement, "a", request_id="r2")
     decide(placement, "b", content_hash="h")
     assert (placement.inflight("a"), placement.inflight("b"), placement.inflight("c")) == (2, 1, 0)
-    tell(placement, "a", request_id="r1")
-    tell(placement, "b", content_hash="h")
+    report(placement, "a", request_id="r1")
+    report(placement, "b", content_hash="h")
     assert (placement.inflight("a"), placement.inflight("b")) == (1, 0)
 
 
@@ -189,7 +189,7 @@ def test_a_repeat_takes_nothing_else_out_of_flight() -> None:
     decide(placement, request_id="r1")
     decide(placement, request_id="r2")
     for _ in range(3):
-        tell(placement, request_id="r1")
+        report(placement, request_id="r1")
     assert placement.inflight("a") == 1
 
 
@@ -197,7 +197,7 @@ def test_an_outcome_of_an_alternative_ends_the_choice_s_flight() -> None:
     """The client has gone on to the next one; the first is not in use any more."""
     placement = Placement()
     decide(placement, "a", request_id="r")
-    tell(placement, "b", request_id="r")
+    report(placement, "b", request_id="r")
     assert (placement.inflight("a"), placement.inflight("b")) == (0, 0)
 
 
@@ -208,7 +208,7 @@ def test_an_outcome_that_names_nothing_stands_for_the_oldest_such_decision_on_it
     decide(placement, "a", request_id="r")
     decide(placement, "a", content_hash="h")
     for left in (3, 2, 2):
-        tell(placement, "a")
+        report(placement, "a")
         assert placement.inflight("a") == left
     assert placement.inflight("b") == 1
 
@@ -216,7 +216,7 @@ def test_an_outcome_that_names_nothing_stands_for_the_oldest_such_decision_on_it
 def test_an_outcome_of_an_unknown_request_takes_nothing_out_of_flight() -> None:
     placement = Placement()
     decide(placement)
-    tell(placement, request_id="of another server")
+    report(placement, request_id="of another server")
     assert placement.inflight("a") == 1
 
 
@@ -251,7 +251,7 @@ def test_sweeping_what_was_forgotten_keeps_the_rest_fading_in_time() -> None:
     for number, seconds in enumerate(lasting_s):
         decide(placement, content_hash=f"h{number}", expected_ms=1000.0 * seconds / 3.0)
     for number in set(range(1500)) - kept:
-        tell(placement, content_hash=f"h{number}")
+        report(placement, content_hash=f"h{number}")
     assert len(placement._inflight_expiries) == 1500
     for seconds in range(0, 3600, 20):
         placement.advance(NOON + seconds)
@@ -263,7 +263,7 @@ def test_what_has_faded_still_finds_its_outcome() -> None:
     placement = Placement()
     decide(placement, request_id="r")
     placement.advance(NOON + 1000.0)
-    assert tell(placement, request_id="r") is not None
+    assert report(placement, request_id="r") is not None
     assert placement.inflight("a") == 0
 
 
@@ -329,7 +329,7 @@ def test_decisions_past_the_limit_push_out_the_oldest(
     placement = Placement(max_pending=50)
     for number in range(5000):
         if reported and number % 2:
-            tell(placement, **fields(number - 1))
+            report(placement, **fields(number - 1))
         decide(placement, now=NOON + number / 1e6, **fields(number))
     if not reported:
         assert sizes(placement) == expected
@@ -345,7 +345,7 @@ def test_backends_without_end_report_on_one_request_and_few_are_remembered() -> 
     placement = Placement()
     decide(placement, request_id="r")
     for number in range(1000):
-        found = tell(placement, f"b{number}", request_id="r")
+        found = report(placement, f"b{number}", request_id="r")
         assert found is not None
         assert found.reported_backends[-1] == f"b{number}"
     assert len(found.reported_backends) == 33
@@ -369,7 +369,7 @@ def small_world() -> Placement:
     decide(placement, "b", content_hash="h", now=NOON + 2.0, operation=Operation.RETRIEVE)
     decide(placement, "b", now=NOON + 3.0)
     decide(placement, "b", now=NOON + 3.0)
-    tell(placement, "a", request_id="r1")
+    report(placement, "a", request_id="r1")
     placement.note_holder("h", "a", at=NOON)
     placement.note_holder("g", "b", at=NOON + 1.0)
     return placement
@@ -390,7 +390,7 @@ def test_snapshot_and_back_changes_nothing() -> None:
     assert (before.inflight("a"), before.inflight("b")) == (1, 3)
     # And it goes on alike.
     for fields in ({"request_id": "r1"}, {"content_hash": "h"}, {"backend_id": "b", "content_hash": "h"}, {}):
-        assert repr(tell(after, **fields)) == repr(tell(before, **fields))
+        assert repr(report(after, **fields)) == repr(report(before, **fields))
     assert after.snapshot() == before.snapshot()
 
 
@@ -408,7 +408,7 @@ def test_two_servers_decisions_come_together_in_the_order_in_which_they_were_mad
     for mine, theirs in ((first, second), (second, first)):
         merged = restored(mine.snapshot())
         merged.merge(theirs.snapshot(), now=NOON + 4.0)
-        found = [tell(merged, content_hash="h") for _ in range(5)]
+        found = [report(merged, content_hash="h") for _ in range(5)]
         assert [one and one.size_bytes for one in found] == [0, 1, 2, 3, None]
 
 
@@ -503,8 +503,8 @@ class PlacementMachine(RuleBasedStateMachine):
         self.list = self.list[-self.LIMIT :]
 
     @rule(backend_id=backends, request_id=names, content_hash=names)
-    def tell(self, backend_id: str, request_id: str, content_hash: str) -> None:
-        found = tell(self.placement, backend_id, request_id=request_id, content_hash=content_hash)
+    def report(self, backend_id: str, request_id: str, content_hash: str) -> None:
+        found = report(self.placement, backend_id, request_id=request_id, content_hash=content_hash)
         expected = next(self.meant(backend_id, request_id, content_hash), None)
         if expected is None:
             assert found is None

@@ -41,10 +41,10 @@ def test_rates_are_those_of_a_plain_list_after_every_outcome(outcomes: list[Even
     """However late an outcome comes: the clock is the latest time that was heard of."""
     recent = Recent()
     now = NOON
-    for told, (at, backend_id, success) in enumerate(outcomes, 1):
+    for count, (at, backend_id, success) in enumerate(outcomes, 1):
         now = max(now, at)
         recent.note_outcome(backend_id, success=success, at=at)
-        assert recent.rates(now=now) == counted(outcomes[:told], now)
+        assert recent.rates(now=now) == counted(outcomes[:count], now)
 
 
 def test_an_outcome_leaves_after_five_minutes_and_at_most_15_seconds() -> None:

@@ -70,7 +70,7 @@ class World:
 
 
 def utilities(query: Query, truth: dict[str, tuple[float, float]]) -> dict[str, float]:
-    """What each choice is worth to somebody who knows the truth."""
+    """What each choice is worth if the truth is known."""
     candidates = [
         Candidate(one, Estimate(ms, success, ms, success))
         for one in PROFILES
@@ -91,7 +91,7 @@ class Lived:
 
 def live(world: World, count: int, *, strategy: str, servers: int = 0, step_s: float = 10.0) -> Lived:
     """One router decides all requests; or, with `servers`, the first half is carried out somewhere by
-    chance and told to the servers in turn, and one that has heard all of them decides the rest."""
+    chance and reported to the servers in turn, and one that has all outcomes decides the rest."""
     routers = [router(PROFILES, seed=7) for _ in range(max(1, servers))]
     elsewhere = Random(world.seed)
     lost = most = 0.0
@@ -159,11 +159,11 @@ def test_outcomes_that_come_late_twice_or_never_do_little_harm() -> None:
         worth = utilities(query, truth)
         name = subject.select(query, now=now).chosen.backend_id
         took_ms = max(1, int(truth[name][0] * 2.718281828**noise))
-        told = Outcome(name, True, duration_ms=took_ms, request_id=query.request_id, happened_at=now)
+        reported = Outcome(name, True, duration_ms=took_ms, request_id=query.request_id, happened_at=now)
         if fate < 0.4:
-            subject.record(told, now=now)
+            subject.record(reported, now=now)
         elif fate < 0.8:
-            late.append((number + world.luck.randrange(1, 60), told))
+            late.append((number + world.luck.randrange(1, 60), reported))
         while late and min(late, key=lambda one: one[0])[0] <= number:
             due = min(late, key=lambda one: one[0])
             late.remove(due)

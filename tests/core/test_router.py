@@ -41,7 +41,7 @@ def written(subject: Router, now: float) -> str:
 def random_walk(clock: Clock, seed: int, steps: int) -> list[Decision]:
     """Queries of every kind, outcomes that come in time, late, twice, wrong or never."""
     dice = Random(seed)
-    told: list[Outcome] = []
+    reported: list[Outcome] = []
     decisions = []
     for step in range(steps):
         clock.now += dice.choice([0.0, 0.01, 1.0, 45.0])
@@ -61,7 +61,7 @@ def random_walk(clock: Clock, seed: int, steps: int) -> list[Decision]:
         except NoEligibleBackend:
             continue
         decisions.append(decision)
-        told.append(
+        reported.append(
             Outcome(
                 dice.choice([decision.chosen.backend_id, "sydney"]),
                 dice.random() < 0.6,
@@ -72,7 +72,7 @@ def random_walk(clock: Clock, seed: int, steps: int) -> list[Decision]:
             )
         )
         for _ in range(dice.randrange(3)):
-            clock.router.record(dice.choice(told), now=clock.now)
+            clock.router.record(dice.choice(reported), now=clock.now)
     return decisions
 
 
@@ -156,8 +156,8 @@ def test_the_distance_costs_time() -> None:
 
 def test_an_unknown_size_is_1_mib_for_the_score_and_0_in_what_is_counted() -> None:
     subject = router(BACKENDS)
-    unknown, told = (subject.select(Query(size_bytes=size), now=NOON) for size in (0, 1 << 20))
-    assert unknown.chosen.factor_scores[:2] == told.chosen.factor_scores[:2]
+    unknown, reported = (subject.select(Query(size_bytes=size), now=NOON) for size in (0, 1 << 20))
+    assert unknown.chosen.factor_scores[:2] == reported.chosen.factor_scores[:2]
     assert sum(cell.bytes_total for cell in subject.windows.totals(1, now=NOON).values()) == 1 << 20
 
 
@@ -427,7 +427,7 @@ deliveries = st.lists(
         st.booleans(),
         st.sampled_from(["", "image/png"]),
         st.integers(1, 10_000),
-        st.sampled_from(["told", "told", "never told"]),
+        st.sampled_from(["reported", "reported", "never reported"]),
         st.integers(1, 3),
     ),
     max_size=20,
@@ -441,34 +441,34 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
 ) -> None:
     """And those that never come teach nothing, and are in flight no more.
 
-    What was in flight beside a decision is what had been told by then: so all are decided first.
+    What was in flight beside a decision is what had been reported by then: so all are decided first.
     """
     in_time, otherwise = Clock(router(BACKENDS)), Clock(router(BACKENDS))
     for step, (backend_id, _, content_type, _, _, _) in enumerate(events):
         query = Query(available_backends=(backend_id,), content_type=content_type, request_id=f"r{step}")
         for clock in (in_time, otherwise):
             clock.router.select(query, now=NOON + step)
-    told: list[Outcome] = []
+    reported: list[Outcome] = []
     for step, (backend_id, success, _, duration_ms, fate, _) in enumerate(events):
-        if fate == "told":
-            # No two at one time: of those the one told later counts as the later.
+        if fate == "reported":
+            # No two at one time: of those the one reported later counts as later.
             at = NOON + 60.0 + 10.0 * step
             outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=f"r{step}")
-            told.append(replace(outcome, happened_at=at))
-            in_time.router.record(told[-1], now=at)
-    often = [outcome for outcome in told for _ in range(events[int(outcome.request_id[1:])][-1])]
+            reported.append(replace(outcome, happened_at=at))
+            in_time.router.record(reported[-1], now=at)
+    often = [outcome for outcome in reported for _ in range(events[int(outcome.request_id[1:])][-1])]
     dice.shuffle(often)
     for clock in (in_time, otherwise):
         clock.now = NOON + 1800.0
     for outcome in often:
         assert otherwise.router.record(outcome, now=otherwise.now).recorded
-    assert otherwise.router.outcomes_total == in_time.router.outcomes_total == len(told)
+    assert otherwise.router.outcomes_total == in_time.router.outcomes_total == len(reported)
     assert otherwise.snapshot()["windows"] == in_time.snapshot()["windows"]
     for name in ("frankfurt", "sydney", "archive"):
         assert otherwise.router.state(name) is in_time.router.state(name)
         fields = {"available_backends": (name,), "request_id": "probe"}
         one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
-        # Speed is solved for step by step, and how far a failure is put down to a condition
+        # Speed is solved for step by step, and how far a change explains a failure
         # depends on what was known then: transfers of one kind differ by four times as much.
         assert numbers(one.estimate) == pytest.approx(numbers(other.estimate), rel=0.1)
         assert one.factor_scores[-1] == other.factor_scores[-1]
@@ -671,7 +671,7 @@ events = st.lists(
 Events = list[tuple[str, bool, str, str, int | None, int]]
 
 
-def told(streams: Sequence[Events]) -> Router:
+def router_after(streams: Sequence[Events]) -> Router:
     """A router that saw these streams, one after the other."""
     clock = Clock(router(BACKENDS))
     for server, stream in enumerate(streams):
@@ -685,7 +685,7 @@ def told(streams: Sequence[Events]) -> Router:
                 content_hash=content_hash,
                 content_type=content_type,
                 duration_ms=duration_ms,
-                # No two at one time: of those the one told later counts as the later.
+                # No two at one time: of those the one reported later counts as later.
                 happened_at=NOON - ago - server / 4,
             )
     return clock.router
@@ -694,9 +694,11 @@ def told(streams: Sequence[Events]) -> Router:
 @settings(max_examples=50)
 @given(events, events, events)
 def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Events, b: Events, c: Events) -> None:
-    parts = [told([[]] * server + [stream]).snapshot(now=NOON) for server, stream in enumerate((a, b, c))]
+    parts = [
+        router_after([[]] * server + [stream]).snapshot(now=NOON) for server, stream in enumerate((a, b, c))
+    ]
     tail = merged(parts[1:], now=NOON, backends=BACKENDS).snapshot(now=NOON)
-    whole = told([a, b, c])
+    whole = router_after([a, b, c])
     for order in (parts, parts[::-1], [parts[0], tail], [tail, parts[0]]):
         both = merged(order, now=NOON, backends=BACKENDS)
         assert both.decisions_total == whole.decisions_total
@@ -707,7 +709,7 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Events, b: 
         assert ours["windows"] == theirs["windows"]
         scored = [one.scores(content_type="image/png", now=NOON) for one in (both, whole)]
         # The sums are the same. The effects that they give are solved for step by step, and
-        # what a condition excuses is judged by whoever saw it.
+        # each server judges for itself what a change explains.
         assert scored[0] == pytest.approx(scored[1], rel=0.1)
 
 

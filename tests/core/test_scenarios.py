@@ -124,12 +124,12 @@ def select(story: Story, *, times: int = 1, **asked: Any) -> Iterator[str]:
 
 
 def record(
-    story: Story, backend_id: str, result: str, *, times: int = 1, ago: float = 0, **told: Any
+    story: Story, backend_id: str, result: str, *, times: int = 1, ago: float = 0, **values: Any
 ) -> Iterator[str]:
     """`record ID ok|failed field=value…`: an outcome, `ago` seconds old, so many times."""
     if ago:
-        told["happened_at"] = story.now - ago
-    outcome = Outcome(backend_id, {"ok": True, "failed": False}[result], **told)
+        values["happened_at"] = story.now - ago
+    outcome = Outcome(backend_id, {"ok": True, "failed": False}[result], **values)
     said = Counter(story.router.record(outcome, now=story.now).message for _ in range(times))
     for message, count in said.items():
         yield message if times == 1 else f"{message}: {count}"

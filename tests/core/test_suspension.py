@@ -555,14 +555,14 @@ def test_merging_what_is_known_already_changes_nothing(story: Steps) -> None:
 def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, bool]]) -> None:
     """Each server saw some of the outcomes, in any order; no two happened at the same time."""
     first, second, whole = Suspensions(), Suspensions(), Suspensions()
-    for told, (success, ago, mine) in enumerate(stream):
+    for number, (success, ago, mine) in enumerate(stream):
         for subject in (first if mine else second, whole):
             subject.note_outcome(
                 "a",
                 success=success,
                 probability=1.0,
-                outcomes=told,
-                at=NOON - ago + told / 1000.0,
+                outcomes=number,
+                at=NOON - ago + number / 1000.0,
                 now=NOON,
             )
     first.merge(second.snapshot())

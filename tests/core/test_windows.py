@@ -23,11 +23,11 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Event:
-    """A decision (with a size) or an outcome (with a duration); `told` is the clock
+    """A decision (with a size) or an outcome (with a duration); `counted_at` is the clock
     when it is noted, `at` when it happened."""
 
     at: float
-    told: float
+    counted_at: float
     backend_id: str
     content_type: str
     decision: bool
@@ -126,7 +126,7 @@ def random_events(dice: Random, count: int, *, types: int, longest_step_s: float
         events.append(
             Event(
                 at=now - late,
-                told=now,
+                counted_at=now,
                 backend_id=dice.choice("abc"),
                 content_type=dice.choice(["", OTHER_TYPES, *(f"type/{number}" for number in range(types))]),
                 decision=decision,
@@ -175,15 +175,15 @@ def test_the_windows_answer_like_a_plain_list(
     for event in random_events(dice, 250, types=5, longest_step_s=longest_step_s):
         note(windows, event)
         twin.note(event)
-        assert_same(windows, twin, event.told, dice.sample(QUESTIONS, 2))
+        assert_same(windows, twin, event.counted_at, dice.sample(QUESTIONS, 2))
     for later in (0.0, 299.0, HOUR, 26 * HOUR):
-        assert_same(windows, twin, event.told + later, QUESTIONS)
+        assert_same(windows, twin, event.counted_at + later, QUESTIONS)
 
 
 events = st.builds(
     Event,
     at=st.integers(0, 40).map(lambda steps: NOON + steps * 1000.0),
-    told=st.just(NOON + 40_000.0),
+    counted_at=st.just(NOON + 40_000.0),
     backend_id=st.sampled_from("ab"),
     content_type=st.sampled_from(["", "image/png", "text/plain", OTHER_TYPES]),
     decision=st.booleans(),
@@ -251,7 +251,7 @@ def test_sums_are_kept_between_questions_and_are_as_good_as_new() -> None:
         note(fresh, event)
         for hours in (24, 1, 168):
             for content_type in ("", "type/1"):
-                question = {"content_type": content_type, "now": event.told}
+                question = {"content_type": content_type, "now": event.counted_at}
                 fresh._sums.clear()
                 assert windows.totals(hours, **question) == fresh.totals(hours, **question)
                 assert windows.distribution(hours, **question) == fresh.distribution(hours, **question)
@@ -288,14 +288,20 @@ def test_what_happens_while_an_answer_is_gathered_is_in_it(seed: int, content_ty
     for event in random_events(dice, 120, types=3, longest_step_s=900.0):
         note(windows, event)
         twin.note(event)
-        steps = windows.prepare(dice.choice([5, 23, 24, 60]), content_type=content_type, now=event.told)
+        steps = windows.prepare(dice.choice([5, 23, 24, 60]), content_type=content_type, now=event.counted_at)
         for _ in range(dice.randrange(8)):
             next(steps, None)
-            late = Event(event.told - dice.uniform(0.0, DAY), event.told, "a", "type/1", dice.random() < 0.5)
+            late = Event(
+                event.counted_at - dice.uniform(0.0, DAY),
+                event.counted_at,
+                "a",
+                "type/1",
+                dice.random() < 0.5,
+            )
             note(windows, late)
             twin.note(late)
         if dice.random() < 0.3:
-            assert_same(windows, twin, event.told, [(h, "", content_type) for h in (5, 23, 24, 60)])
+            assert_same(windows, twin, event.counted_at, [(h, "", content_type) for h in (5, 23, 24, 60)])
 
 
 def test_a_sum_shows_where_it_begins_and_how_far_it_has_come() -> None:
@@ -368,7 +374,7 @@ def test_snapshot_and_back_changes_nothing(seed: int, max_content_types: int) ->
     restored = windows_of([], **limits)
     restored.merge(snapshot)
     assert restored.snapshot() == windows.snapshot()
-    now = stream[-1].told
+    now = stream[-1].counted_at
     for hours, backend_id, content_type in QUESTIONS:
         question = {"backend_id": backend_id, "content_type": content_type, "now": now}
         assert restored.totals(hours, **question) == windows.totals(hours, **question)

@@ -32,7 +32,7 @@ rows = st.lists(
 Rows = list[tuple[tuple[str, ...], float, float, float]]
 
 
-def told(outcomes: Rows) -> Effects:
+def effects_of(outcomes: Rows) -> Effects:
     effects = Effects()
     for names, share, residual, at in outcomes:
         effects.note(names, share, residual, at=at)
@@ -101,14 +101,14 @@ def test_without_outcomes_there_is_no_effect_and_all_of_the_doubt() -> None:
 
 
 def test_one_outcome_moves_what_it_touched_and_nothing_else() -> None:
-    effects = told([((OWN, "cell:a"), 0.0, 1.0, 0.0)])
+    effects = effects_of([((OWN, "cell:a"), 0.0, 1.0, 0.0)])
     assert 0.7 < effects.total((OWN, "cell:a"), 0.0) < 1.0
     assert effects.total((OWN, "cell:a"), 1.0) == 0.0
     assert effects.total((OWN,), 0.0) == effects.total((OWN, "cell:b"), 0.0)
 
 
 def test_a_place_leans_on_the_backend_until_it_speaks_for_itself() -> None:
-    effects = told([((OWN, "cell:a"), 0.5, 0.0, float(second)) for second in range(100)])
+    effects = effects_of([((OWN, "cell:a"), 0.5, 0.0, float(second)) for second in range(100)])
     effects.note((OWN, "cell:b"), 0.5, 1.0, at=100.0)
     few = effects.total((OWN, "cell:b"), 0.5)
     for second in range(20):
@@ -119,7 +119,7 @@ def test_a_place_leans_on_the_backend_until_it_speaks_for_itself() -> None:
 
 
 def test_latency_and_throughput_are_told_apart() -> None:
-    effects = told(walk(600))
+    effects = effects_of(walk(600))
     small, large = (effects.total((OWN, "cell:a", "type:y"), share) for share in (0.0, 1.0))
     assert small == pytest.approx(1.0, abs=0.15)
     assert large == pytest.approx(0.5, abs=0.15)
@@ -129,7 +129,7 @@ def test_latency_and_throughput_are_told_apart() -> None:
 @pytest.mark.parametrize("count", [1, 3, 10, 300])
 def test_the_means_are_those_of_the_whole_system(count: int) -> None:
     outcomes = walk(count)
-    effects = told(outcomes)
+    effects = effects_of(outcomes)
     names = list(dict.fromkeys(name for applying, *_ in outcomes for name in applying))
     truth = solved(outcomes, names)
     for applying, share, _, _ in walk(count, seed=1)[:50]:
@@ -140,8 +140,8 @@ def test_the_means_are_those_of_the_whole_system(count: int) -> None:
 
 @given(rows, rows, rows)
 def test_merging_adds_in_any_order_and_any_grouping(a: Rows, b: Rows, c: Rows) -> None:
-    whole = told(a + b + c)
-    parts = [told(part) for part in (a, b, c)]
+    whole = effects_of(a + b + c)
+    parts = [effects_of(part) for part in (a, b, c)]
     tail = copied(*parts[1:])
     for order in (parts, parts[::-1], [parts[0], tail], [tail, parts[0]]):
         # Outcomes that contradict each other are solved for nearly: within half of their noise.
@@ -152,14 +152,14 @@ def test_merging_adds_in_any_order_and_any_grouping(a: Rows, b: Rows, c: Rows) -
 @pytest.mark.parametrize("count", [20, 200])
 def test_merged_halves_are_as_good_as_the_whole(count: int) -> None:
     outcomes = walk(count)
-    halves, whole = copied(told(outcomes[::2]), told(outcomes[1::2])), told(outcomes)
+    halves, whole = copied(effects_of(outcomes[::2]), effects_of(outcomes[1::2])), effects_of(outcomes)
     for applying, share, _, _ in outcomes:
         assert halves.total(applying, share) == pytest.approx(whole.total(applying, share), abs=0.02)
 
 
 @given(rows)
 def test_a_snapshot_brings_back_the_same(outcomes: Rows) -> None:
-    effects = told(outcomes)
+    effects = effects_of(outcomes)
     assert copied(effects).snapshot() == effects.snapshot()
     assert totals(copied(effects)) == totals(effects)
 
@@ -167,7 +167,7 @@ def test_a_snapshot_brings_back_the_same(outcomes: Rows) -> None:
 @given(rows, st.randoms(use_true_random=False))
 def test_outcomes_may_come_in_any_order(outcomes: Rows, dice: Random) -> None:
     shuffled = dice.sample(outcomes, len(outcomes))
-    assert totals(told(shuffled)) == pytest.approx(totals(told(outcomes)), abs=NOISE / 2.0)
+    assert totals(effects_of(shuffled)) == pytest.approx(totals(effects_of(outcomes)), abs=NOISE / 2.0)
 
 
 def test_what_is_in_flight_has_an_effect_of_its_own() -> None:
@@ -184,7 +184,7 @@ def test_what_is_in_flight_has_an_effect_of_its_own() -> None:
 
 
 def test_a_belief_that_was_asked_for_changes_with_the_next_outcome() -> None:
-    effects = told([((OWN,), 0.5, 1.0, 0.0)])
+    effects = effects_of([((OWN,), 0.5, 1.0, 0.0)])
     before = effects.total((OWN,), 0.5)
     effects.note((OWN,), 0.5, 1.0, at=1.0)
     assert effects.total((OWN,), 0.5) > before
@@ -192,7 +192,7 @@ def test_a_belief_that_was_asked_for_changes_with_the_next_outcome() -> None:
 
 def test_old_outcomes_weigh_less() -> None:
     def after(days: float) -> float:
-        effects = told([((OWN,), 0.0, 0.0, float(second)) for second in range(20)])
+        effects = effects_of([((OWN,), 0.0, 0.0, float(second)) for second in range(20)])
         for second in range(5):
             effects.note((OWN,), 0.0, 1.0, at=days * HALF_LIFE_S + second)
         return effects.total((OWN,), 0.0)
@@ -203,7 +203,7 @@ def test_old_outcomes_weigh_less() -> None:
 
 
 def test_doubt_grows_back_to_what_it_was_and_evidence_goes() -> None:
-    effects = told([((OWN, "cell:a"), 0.5, 0.3, float(second)) for second in range(50)])
+    effects = effects_of([((OWN, "cell:a"), 0.5, 0.3, float(second)) for second in range(50)])
     days = [effects.variance((OWN, "cell:a"), 0.5, now=day * HALF_LIFE_S) for day in (0.0, 1.0, 5.0, 5000.0)]
     assert days == sorted(days)
     assert days[-1] == pytest.approx((OWN_SPREAD**2 + SHARED_SPREAD**2) / 2.0)
@@ -212,12 +212,12 @@ def test_doubt_grows_back_to_what_it_was_and_evidence_goes() -> None:
 
 
 def test_scaling_the_sums_down_changes_no_belief() -> None:
-    long_ago = told(walk(50))
-    effects = told(walk(50))
+    long_ago = effects_of(walk(50))
+    effects = effects_of(walk(50))
     effects.note((OWN, "cell:a"), 0.5, 0.0, at=(REBASE_HALF_LIVES + 1.0) * HALF_LIFE_S)
     assert effects.snapshot()["origin"] > long_ago.snapshot()["origin"]
     assert effects.snapshot()["count"] < 10.0
-    late = told([((OWN, "cell:a"), 0.5, 0.0, (REBASE_HALF_LIVES + 1.0) * HALF_LIFE_S)])
+    late = effects_of([((OWN, "cell:a"), 0.5, 0.0, (REBASE_HALF_LIVES + 1.0) * HALF_LIFE_S)])
     assert totals(copied(long_ago, late)) == pytest.approx(totals(effects), abs=0.05)
 
 
@@ -235,4 +235,4 @@ def test_effects_beyond_the_limit_are_not_kept() -> None:
 
 
 def test_what_it_holds_can_be_seen() -> None:
-    assert repr(told([((OWN, "cell:a"), 0.5, 0.3, 0.0)])) == "Effects(['', 'cell:a'])"
+    assert repr(effects_of([((OWN, "cell:a"), 0.5, 0.3, 0.0)])) == "Effects(['', 'cell:a'])"

@@ -35,7 +35,7 @@ def test_where_nothing_has_changed_hardly_anything_is_seen() -> None:
     assert success("SSSSFSSS").probability < 0.1
 
 
-def test_one_odd_transfer_convinces_nobody_three_do() -> None:
+def test_one_odd_transfer_is_no_change_and_three_are() -> None:
     one, two, three = (speed([*NOISE[odd:], *[2.3] * odd]) for odd in (1, 2, 3))
     assert one.probability < 0.5
     assert two.probability > one.probability
@@ -76,7 +76,7 @@ def test_after_a_long_silence_a_change_is_likelier() -> None:
     assert seldom.probability > often.probability
 
 
-def test_without_news_a_condition_is_believed_ever_less() -> None:
+def test_without_outcomes_a_change_becomes_less_probable() -> None:
     seen = Change(0.8, 2.0, 0.1, at=1000.0)
     assert seen.probability_at(1000.0, 0) == seen.probability_at(900.0, 0) == 0.8
     assert seen.probability_at(1000.0 + CHANGE_HALF_LIFE_S, 0) == pytest.approx(0.4)
@@ -85,16 +85,16 @@ def test_without_news_a_condition_is_believed_ever_less() -> None:
     assert UNCHANGED.probability_at(1e9, 1e9) == 0.0
 
 
-def test_what_has_lasted_for_long_is_given_longer() -> None:
+def test_a_change_that_has_lasted_decays_more_slowly() -> None:
     times, failures = [float(number) for number in range(5)], [0.0] * 5
     young, old, oldest = (
         detect_success_change(times, [0.0, *[each] * 4], failures, 0.99) for each in (1.0, 20.0, 40.0)
     )
     assert 1.0 < young.half_life_factor < 1.2
     assert 2.0 < old.half_life_factor < oldest.half_life_factor == pytest.approx(MAX_HALF_LIFE_FACTOR)
-    patient = Change(0.8, 2.0, 0.1, at=1000.0, half_life_factor=2.0)
-    assert patient.probability_at(1000.0 + 2.0 * CHANGE_HALF_LIFE_S, 0) == pytest.approx(0.4)
-    assert patient.probability_at(1000.0, 2.0 * CHANGE_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
+    longer = Change(0.8, 2.0, 0.1, at=1000.0, half_life_factor=2.0)
+    assert longer.probability_at(1000.0 + 2.0 * CHANGE_HALF_LIFE_S, 0) == pytest.approx(0.4)
+    assert longer.probability_at(1000.0, 2.0 * CHANGE_HALF_LIFE_DECISIONS) == pytest.approx(0.4)
 
 
 @given(
@@ -104,21 +104,21 @@ def test_what_has_lasted_for_long_is_given_longer() -> None:
     st.floats(0.0, 9e3),
     st.floats(0, 999),
 )
-def test_fading_says_for_many_decisions_what_held_says_for_one(
+def test_decay_from_agrees_with_probability_at(
     probability: float, half_life_factor: float, then_s: float, later_s: float, decisions_since: float
 ) -> None:
     at = 1_000_000.0
     change = Change(probability, 2.0, 0.1, at, half_life_factor)
-    fading = change.decay_from(at + then_s, at + then_s + later_s)
-    assert fading is not None
-    gone = later_s / CHANGE_HALF_LIFE_S + decisions_since / CHANGE_HALF_LIFE_DECISIONS
-    held = 2.0 ** -(fading.half_lives + fading.pace * gone)
-    assert held == pytest.approx(change.probability_at(at + then_s + later_s, decisions_since))
-    assert fading.level == 2.0
+    decay = change.decay_from(at + then_s, at + then_s + later_s)
+    assert decay is not None
+    passed = later_s / CHANGE_HALF_LIFE_S + decisions_since / CHANGE_HALF_LIFE_DECISIONS
+    probability_then = 2.0 ** -(decay.half_lives + decay.pace * passed)
+    assert probability_then == pytest.approx(change.probability_at(at + then_s + later_s, decisions_since))
+    assert decay.level == 2.0
     assert UNCHANGED.decay_from(at, at) is None
 
 
-def test_what_many_decisions_did_not_hear_of_may_have_ended() -> None:
+def test_a_change_may_end_while_decisions_pass() -> None:
     times, outcomes = [float(number) for number in range(5)], [0.0, 0.0, 0.0, 0.0, 1.0]
     soon, late = (detect_success_change(times, [0.0] * 4 + [last], outcomes, 0.99) for last in (0.0, 200.0))
     assert late.probability < 0.5 < soon.probability
