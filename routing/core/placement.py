@@ -230,15 +230,7 @@ class Placement:
         ]
         if theirs:
             ordered = sorted([*self._pending.values(), *theirs], key=lambda one: one.decided_at)
-            for index in (
-                self._pending,
-                self._by_request,
-                self._by_hash_and_backend,
-                self._unidentified,
-                self._inflight,
-            ):
-                index.clear()
-            self._inflight_expiries.clear()
+            self._clear_pending()
             for pending in ordered[-self._max_pending :]:
                 if pending.request_id in self._by_request:
                     self._remove(self._by_request[pending.request_id])

@@ -137,8 +137,8 @@ class Windows:
         return {name: {backend_id: row[backend_id]} for name, row in rows.items() if backend_id in row}
 
     def prepare(self, hours: int, *, content_type: str = "", now: float) -> Iterator[None]:
-        """Prepares an answer in steps of some milliseconds, so that the next question for it
-        does not have to wait. Events may be counted between two steps.
+        """Prepares the sum over all types and, if one is given, that of the type, in steps of some
+        milliseconds, so that the next question does not wait. Events may come between steps.
         """
         for each in dict.fromkeys(("", content_type)):
             # Not `yield from`: a caller that closes this generator would close the sum's too.
