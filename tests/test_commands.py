@@ -231,6 +231,8 @@ def test_every_flag_of_record_reaches_the_request(client: Recorder) -> None:
                 "182",
                 "--error",
                 "timed out",
+                "--fault",
+                "caller",
                 "--at",
                 "1 March 2026 13:00 +01:00",
             ),
@@ -244,6 +246,7 @@ def test_every_flag_of_record_reaches_the_request(client: Recorder) -> None:
         "size_bytes": 4_000_000,
         "duration_ms": 182,
         "error": "timed out",
+        "fault": "caller",
         "at": AT,
     }
 

@@ -17,6 +17,7 @@ from routing.core.model import (
     Decision,
     Estimate,
     Evidence,
+    Fault,
     Location,
     Operation,
     Outcome,
@@ -163,7 +164,7 @@ TAKEN = [
     (select(strategy="optimal"), Query(strategy="hybrid")),
     (select(strategy="adaptive", priority="cost"), Query(strategy="adaptive", priority="cost")),
     (select(metadata=wire.Struct()), Query()),
-    (select(client_location=place()), Query(location=Location(0.0, 0.0))),
+    (select(client_location=place()), Query(location=None)),
     (select(client_location=place(region="eu")), Query(location=Location(region="eu"))),
     (select(client_location=place(-90, 180, "eu")), Query(location=Location(-90, 180, "eu"))),
     (select(client_location=place(0, 0.1, "eu")), Query(location=Location(0, 0.1, "eu"))),
@@ -181,6 +182,7 @@ TAKEN = [
         outcome("b", True, "h", "t", 5, 6, "e", datetime(1970, 1, 1, 0, 1, tzinfo=UTC), "r"),
         Outcome("b", True, "h", "t", 5, 6, "e", 60.0, "r"),
     ),
+    *[(outcome(backend_id="b", fault=word), Outcome("b", False, fault=word)) for word in Fault],
 ]  # fmt: skip
 
 

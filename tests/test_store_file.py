@@ -188,8 +188,8 @@ def changed(file: SqliteFile, statement: str) -> Path:
 
 
 def test_a_file_of_a_newer_format_is_refused(file: SqliteFile) -> None:
-    assert refusal(changed(file, "PRAGMA user_version = 3")) == (
-        "has format 3, and this version reads format 2"
+    assert refusal(changed(file, "PRAGMA user_version = 4")) == (
+        "has format 4, and this version reads format 3"
     )
 
 

@@ -71,6 +71,7 @@ def record(arguments: Namespace, screen: Screen) -> int:
             size_bytes=arguments.size,
             duration_ms=arguments.duration_ms,
             error=arguments.error,
+            fault=arguments.fault,
             at=arguments.at,
         ),
     )

@@ -70,6 +70,8 @@ def select(parser: ArgumentParser) -> None:
 
 def record(parser: ArgumentParser) -> None:
     """Every field of a RecordOutcomeRequest."""
+    from routing.core.model import Fault
+
     parser.add_argument("backend", type=text, metavar="BACKEND", help="which backend did it")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--success", dest="success", action="store_true", help="the operation succeeded")
@@ -81,6 +83,13 @@ def record(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("how it went").add_argument
     add("--duration-ms", type=count, metavar="MS", help="how long the whole operation took")
     add("--error", type=text, default="", metavar="TEXT", help="what went wrong")
+    add(
+        "--fault",
+        choices=tuple(Fault),
+        default="",
+        metavar="WHOSE",
+        help=f"whose failure it was: {', '.join(Fault)} (default: {Fault.BACKEND})",
+    )
     add(
         "--at", type=moment, metavar="TIME", help="when it happened, any usual format, UTC if it says nothing"
     )

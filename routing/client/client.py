@@ -150,12 +150,14 @@ class RoutingClient:
         size_bytes: int = 0,
         duration_ms: float | None = None,
         error: str = "",
+        fault: str = "",
         at: datetime | None = None,
         timeout_seconds: float | None = None,
     ) -> Acknowledgement:
         """Reports how an operation went; `request_id` is that of its selection.
 
-        `duration_ms` None means not measured, `at` None now. The server takes one
+        `duration_ms` None means not measured, `at` None now. `fault` says whose a failure
+        was: "backend" (or empty), "caller" or "content". The server takes one
         outcome per request and backend, so a retry counts once.
         """
         outcome = Outcome(
@@ -168,6 +170,7 @@ class RoutingClient:
             error=error,
             happened_at=wire.read_time(messages.moment("at", at)),
             request_id=request_id,
+            fault=fault,
         )
         return await self._record(outcome, timeout_seconds)
 
@@ -228,10 +231,13 @@ class RoutingClient:
         operation: Callable[[str], Awaitable[Result]],
         *,
         attempts: int = 3,
+        fault: Callable[[Exception], str] | None = None,
         **asked: Unpack[Asked],
     ) -> Result:
         """Calls `operation(backend_id)` on the choice, then on the alternatives, best first,
         until one does not raise; reports every outcome as `route` does.
+
+        `fault` says whose failure an exception is, as in `record`; without it, the backend's.
 
         Where all of them raise, the last error goes on, with a note for each before it.
         """
@@ -240,14 +246,19 @@ class RoutingClient:
         selection = await self.select(**asked)
         failures: list[Exception] = []
         for backend_id in selection.backend_ids[:attempts]:
-            async with self._measured(selection, backend_id, asked, failures):
+            async with self._measured(selection, backend_id, asked, failures, fault):
                 return await operation(backend_id)
         raise noted(failures)
 
     def _measured(
-        self, selection: Selection, backend_id: str, asked: Asked, failures: list[Exception] | None = None
+        self,
+        selection: Selection,
+        backend_id: str,
+        asked: Asked,
+        failures: list[Exception] | None = None,
+        fault: Callable[[Exception], str] | None = None,
     ) -> Measured:
-        trial = Trial(selection, backend_id, asked, started_s=self._clock())
+        trial = Trial(selection, backend_id, asked, started_s=self._clock(), fault=fault)
         return Measured(trial, self._report, self._clock, failures)
 
     async def _record(self, outcome: Outcome, timeout_seconds: float | None = None) -> Acknowledgement:

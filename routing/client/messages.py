@@ -21,7 +21,7 @@ from routing.client.values import (
     Usage,
 )
 from routing.contract import METADATA_KEYS, ROUTING_SERVICE, method_path
-from routing.core.model import Location, Outcome, Query, SystemStatus
+from routing.core.model import Fault, Location, Outcome, Query, SystemStatus
 from routing.errors import InvalidArgument, shown
 
 Request = TypeVar("Request")
@@ -111,6 +111,7 @@ def write_outcome(outcome: Outcome) -> wire.RecordOutcomeRequest:
         error=outcome.error,
         timestamp=None if outcome.happened_at is None else wire.write_time(outcome.happened_at),
         request_id=outcome.request_id,
+        fault=outcome.fault if outcome.fault != Fault.BACKEND else "",
     )
 
 

@@ -140,10 +140,16 @@ class RoutingClient:
             yield trial
 
     def attempt(
-        self, operation: Callable[[str], Result], *, attempts: int = 3, **asked: Unpack[Asked]
+        self,
+        operation: Callable[[str], Result],
+        *,
+        attempts: int = 3,
+        fault: Callable[[Exception], str] | None = None,
+        **asked: Unpack[Asked],
     ) -> Result:
         """Calls `operation(backend_id)`, in this thread, on the choice, then on the
-        alternatives, until one does not raise; reports every outcome.
+        alternatives, until one does not raise; reports every outcome. `fault` says whose
+        failure an exception is, as in `record`; without it, the backend's.
 
         Where all of them raise, the last error goes on, with a note for each before it.
         """
@@ -152,14 +158,19 @@ class RoutingClient:
         selection = self.select(**asked)
         failures: list[Exception] = []
         for backend_id in selection.backend_ids[:attempts]:
-            with self._measured(selection, backend_id, asked, failures):
+            with self._measured(selection, backend_id, asked, failures, fault):
                 return operation(backend_id)
         raise noted(failures)
 
     def _measured(
-        self, selection: Selection, backend_id: str, asked: Asked, failures: list[Exception] | None = None
+        self,
+        selection: Selection,
+        backend_id: str,
+        asked: Asked,
+        failures: list[Exception] | None = None,
+        fault: Callable[[Exception], str] | None = None,
     ) -> "_Measured":
-        trial = Trial(selection, backend_id, asked, started_s=time.monotonic())
+        trial = Trial(selection, backend_id, asked, started_s=time.monotonic(), fault=fault)
         return _Measured(trial, self._report, failures)
 
 

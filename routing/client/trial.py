@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from routing.client.values import Selection
-from routing.core.model import Outcome
+from routing.core.model import Fault, Outcome
 
 _MOST_ERROR_CHARACTERS = 1024
 """What the server keeps of an error at most; more would only travel."""
@@ -15,18 +15,36 @@ class Trial:
     """What the block of `route` sees: the choice, and what to report about it.
 
     `size_bytes` and `duration_ms` may be set where the block knows better than the
-    request said and the clock measured.
+    request said and the clock measured; `fault`, where a failure is not the backend's.
     """
 
-    __slots__ = ("_asked", "_failure", "_started_s", "backend_id", "duration_ms", "selection", "size_bytes")
+    __slots__ = (
+        "_asked",
+        "_failure",
+        "_fault_of",
+        "_started_s",
+        "backend_id",
+        "duration_ms",
+        "fault",
+        "selection",
+        "size_bytes",
+    )
 
     def __init__(
-        self, selection: Selection, backend_id: str, asked: Mapping[str, Any], *, started_s: float
+        self,
+        selection: Selection,
+        backend_id: str,
+        asked: Mapping[str, Any],
+        *,
+        started_s: float,
+        fault: Callable[[Exception], str] | None = None,
     ) -> None:
         self.selection = selection
         self.backend_id = backend_id
         self.size_bytes: int = asked.get("size_bytes", 0)
         self.duration_ms: int | None = None
+        self.fault = ""
+        self._fault_of = fault
         self._asked = asked
         self._started_s = started_s
         self._failure: str | None = None
@@ -35,9 +53,10 @@ class Trial:
         verdict = "" if self._failure is None else f", failed: {self._failure}"
         return f"<Trial of {self.backend_id!r}{verdict}>"
 
-    def fail(self, error: str) -> None:
-        """Reports a failure although the block does not raise."""
+    def fail(self, error: str, *, fault: str = "") -> None:
+        """Reports a failure although the block does not raise; `fault` as in `record`."""
         self._failure = error
+        self.fault = fault
 
     def outcome(self, raised: BaseException | None, *, now_s: float) -> Outcome | None:
         """What to report; None where the block was called off and nobody knows.
@@ -48,6 +67,9 @@ class Trial:
         if raised is not None and not isinstance(raised, Exception):
             return None
         error = self._failure if raised is None else described(raised)
+        fault = self.fault
+        if raised is not None and self._fault_of is not None and not fault:
+            fault = self._fault_of(raised)
         measured_ms = round((now_s - self._started_s) * 1000)
         return Outcome(
             backend_id=self.backend_id,
@@ -58,6 +80,7 @@ class Trial:
             duration_ms=measured_ms if self.duration_ms is None else self.duration_ms,
             error=_sendable(error or ""),
             request_id=self.selection.request_id,
+            fault=fault or Fault.BACKEND,
         )
 
 

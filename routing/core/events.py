@@ -56,6 +56,7 @@ def outcome_event(outcome: Outcome, *, now: float) -> EventRow:
         outcome.size_bytes,
         outcome.duration_ms,
         outcome.happened_at,
+        outcome.fault,
     )
 
 
@@ -115,6 +116,7 @@ def _apply_outcome(
     size_bytes: int,
     duration_ms: int | None,
     happened_at: float | None,
+    fault: str,
 ) -> None:
     if not router.knows(backend_id):
         return
@@ -127,6 +129,7 @@ def _apply_outcome(
         duration_ms=duration_ms,
         happened_at=None if happened_at is None else min(happened_at, latest),
         request_id=request_id,
+        fault=fault,
     )
     router.record(outcome, now=min(at, latest))
 

@@ -36,6 +36,18 @@ class Operation(StrEnum):
     RETRIEVE = "retrieve"
 
 
+class Fault(StrEnum):
+    """Whose failure a failed operation was.
+
+    CALLER is the caller's own code, credentials or network. CONTENT means that the backend
+    answered, but does not have or does not take this content.
+    """
+
+    BACKEND = "backend"
+    CALLER = "caller"
+    CONTENT = "content"
+
+
 class State(StrEnum):
     """Whether a backend takes part in decisions, and if not, why."""
 
@@ -173,6 +185,7 @@ class Outcome:
     """How one operation on one backend went.
 
     `duration_ms` None means not measured, `size_bytes` 0 unknown, `happened_at` None just now.
+    `fault` is one of Fault, and has no meaning beside success.
     """
 
     backend_id: str
@@ -184,6 +197,7 @@ class Outcome:
     error: str = ""
     happened_at: float | None = None
     request_id: str = ""
+    fault: str = Fault.BACKEND
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from routing.core.factors import FACTORS
 from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning, context_of
+from routing.core.linking import LinkedOutcome, linked, reported_time
 from routing.core.model import (
     Backend,
     Candidate,
@@ -21,19 +22,16 @@ from routing.core.model import (
     Recorded,
     State,
 )
-from routing.core.placement import PendingDecision, Placement
+from routing.core.placement import Placement
 from routing.core.registry import Registry
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
 from routing.core.suspension import FailureRecord, Suspensions
 from routing.core.usage.recent import Recent
 from routing.core.usage.windows import HOUR_S, Windows
-from routing.errors import InvalidArgument, NoEligibleBackend
+from routing.errors import NoEligibleBackend
 
 MAX_ALTERNATIVES = 32
 """The contract's limit."""
-
-MAX_CLOCK_AHEAD_S = 300.0
-"""How far a client's clock may be ahead of the server's: the contract's 5 minutes."""
 
 
 class Router:
@@ -161,19 +159,17 @@ class Router:
         for an unknown name that cannot be admitted.
         """
         now = self.advance(now)
-        at = now if outcome.happened_at is None else outcome.happened_at
-        if at > now + MAX_CLOCK_AHEAD_S:
-            ahead = f"{at - now:,.0f} seconds ahead of the server's clock"
-            raise InvalidArgument("timestamp", ahead, f"at most {MAX_CLOCK_AHEAD_S:g} seconds ahead")
-        at = min(at, now)
+        at = reported_time(outcome, now=now)
+        pending = self._placement.find_pending(outcome)
+        link = linked(outcome, pending, at=at)
         hours = self._windows.retention_hours
-        if at < now - hours * HOUR_S:
+        if link.at < now - hours * HOUR_S:
             return Recorded(False, f"not recorded: it happened longer than {hours} hours ago")
         self._registry.admit("backend_id", (outcome.backend_id,))
-        pending = self._placement.find_pending(outcome)
         if pending is not None and outcome.backend_id in pending.reported_backends:
             return Recorded(True, "recorded before; this repeat was not counted again")
-        self._note_outcome(outcome, pending, at, now)
+        self._placement.note_outcome(outcome, pending)
+        self._note_outcome(link, now)
         return Recorded(True, "recorded" if pending is None else "recorded for its decision")
 
     def cancel(self, request_id: str) -> None:
@@ -297,39 +293,41 @@ class Router:
         self._windows.note_decision(backend_id, query.content_type, query.size_bytes, now=now)
         self._recent.note_decision(now=now)
 
-    def _note_outcome(self, outcome: Outcome, pending: PendingDecision | None, at: float, now: float) -> None:
-        """Adds an outcome to the state; what it omits is taken from its decision."""
+    def _note_outcome(self, link: LinkedOutcome, now: float) -> None:
+        """Adds an outcome to the state."""
+        outcome, at = link.outcome, link.at
         backend = self._registry.find(outcome.backend_id)
         assert backend is not None, "it was admitted"
-        content_hash = outcome.content_hash or (pending.content_hash if pending else "")
-        content_type = outcome.content_type or (pending.content_type if pending else "")
-        size_bytes = outcome.size_bytes or (pending.size_bytes if pending else 0)
-        location = pending.location if pending else None
         # An outcome matched by hash alone may report a store that was done without a decision.
-        retrieved = pending is not None and pending.operation is Operation.RETRIEVE and outcome.request_id
+        retrieved = link.operation is Operation.RETRIEVE and outcome.request_id
         self._outcomes_total += 1
-        self._placement.note_outcome(outcome, pending)
-        if outcome.success and content_hash and not retrieved:
-            self._placement.note_holder(content_hash, backend.id, at=at)
+        if outcome.success and link.content_hash and not retrieved:
+            self._placement.note_holder(link.content_hash, backend.id, at=at)
         self._windows.note_outcome(
-            backend.id, content_type, success=outcome.success, duration_ms=outcome.duration_ms, at=at
+            backend.id, link.content_type, success=outcome.success, duration_ms=outcome.duration_ms, at=at
         )
-        self._recent.note_outcome(backend.id, success=outcome.success, at=at)
+        if link.judges_backend:
+            self._recent.note_outcome(backend.id, success=outcome.success, at=at)
+        if link.teaches:
+            self._learn(backend, link)
+        if link.judges_backend:
+            self._suspensions.note_outcome(
+                backend.id,
+                success=outcome.success,
+                probability=self._learning.overall_success(backend, now=now),
+                outcomes=self._learning.outcomes(backend.id),
+                at=at,
+                now=now,
+            )
+
+    def _learn(self, backend: Backend, link: LinkedOutcome) -> None:
         self._learning.note(
             backend,
-            context_of(location, content_type),
-            success=outcome.success,
-            duration_ms=outcome.duration_ms,
-            size_bytes=size_bytes,
-            distance_km=self._registry.distances_km(location, (backend,))[0],
-            inflight=pending.inflight_before if pending and pending.backend_id == backend.id else 0,
-            at=at,
-        )
-        self._suspensions.note_outcome(
-            backend.id,
-            success=outcome.success,
-            probability=self._learning.overall_success(backend, now=now),
-            outcomes=self._learning.outcomes(backend.id),
-            at=at,
-            now=now,
+            context_of(link.location, link.content_type),
+            success=link.outcome.success,
+            duration_ms=link.outcome.duration_ms,
+            size_bytes=link.size_bytes,
+            distance_km=self._registry.distances_km(link.location, (backend,))[0],
+            inflight=link.inflight_before,
+            at=link.at,
         )

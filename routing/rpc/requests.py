@@ -12,7 +12,7 @@ from typing import Any
 
 from routing import wire
 from routing.contract import METADATA_KEYS
-from routing.core.model import Location, Operation, Outcome, Query
+from routing.core.model import Fault, Location, Operation, Outcome, Query
 from routing.core.report import SECTIONS
 from routing.core.scoring import priority_named, strategy_named
 from routing.errors import InvalidArgument, listed
@@ -90,9 +90,20 @@ def _location(message: wire.SelectBackendRequestGeoLocation | None) -> Location 
     latitude = _degrees("client_location.latitude", message.latitude, 90.0)
     longitude = _degrees("client_location.longitude", message.longitude, 180.0)
     region = _identifier("client_location.region", message.region)
-    if region and latitude == longitude == 0.0:
-        return Location(region=region)
+    if latitude == longitude == 0.0:
+        # proto3 does not send zeros: a message without coordinates looks like this.
+        return Location(region=region) if region else None
     return Location(latitude, longitude, region)
+
+
+_FAULTS: Mapping[str, Fault] = MappingProxyType({one.value: one for one in Fault})
+
+
+def _fault(word: str) -> Fault:
+    fault = _FAULTS.get(word)
+    if fault is None:
+        raise InvalidArgument("fault", word, f"one of {listed(Fault)}, or nothing")
+    return fault
 
 
 def _available(names: list[str]) -> tuple[str, ...]:
@@ -184,6 +195,7 @@ def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
         error=message.error.encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
         happened_at=wire.read_time(message.timestamp),
         request_id=_identifier("request_id", message.request_id),
+        fault=_fault(message.fault) if message.fault else Fault.BACKEND,
     )
 
 

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from routing.core.events import EventRow
 from routing.errors import RoutingError
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x726F7574
 """The bytes "rout", which identify a state file of this server."""
 

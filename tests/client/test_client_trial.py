@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from scripted import AT
@@ -10,7 +11,8 @@ from routing.core.model import Outcome
 
 def trial(**asked: object) -> Trial:
     selection = Selection("s3", 0.5, {}, (), "r1", AT)
-    return Trial(selection, "s3", asked, started_s=10.0)
+    fault: Any = asked.pop("fault", None)
+    return Trial(selection, "s3", asked, started_s=10.0, fault=fault)
 
 
 def test_a_block_that_ends_is_a_success_with_its_duration() -> None:
@@ -87,3 +89,19 @@ def test_the_last_error_tells_of_those_before() -> None:
     last = noted([OSError("one"), ValueError("two"), KeyError("three")])
     assert isinstance(last, KeyError)
     assert last.__notes__ == ["tried before: OSError: one", "tried before: ValueError: two"]
+
+
+def test_whose_failure_it_was_is_told_by_the_block_or_by_the_kind_of_error() -> None:
+    failed = trial()
+    failed.fail("wrong key", fault="caller")
+    outcome = failed.outcome(None, now_s=11.0)
+    assert outcome is not None
+    assert outcome.fault == "caller"
+
+    def fault(error: Exception) -> str:
+        return "content" if isinstance(error, KeyError) else ""
+
+    for error, whose in [(KeyError("h"), "content"), (OSError("refused"), "backend")]:
+        outcome = trial(fault=fault).outcome(error, now_s=11.0)
+        assert outcome is not None
+        assert outcome.fault == whose

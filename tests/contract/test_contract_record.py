@@ -66,6 +66,8 @@ async def test_a_duration_of_0_was_not_measured() -> None:
         ({"content_hash": "h" * 1025}, "content_hash"),
         ({"request_id": "r" * 257}, "request_id"),
         ({"ago_s": -301}, "timestamp"),
+        ({"fault": "nobody"}, "fault"),
+        ({"fault": "Backend"}, "fault"),
     ],
 )
 async def test_what_the_contract_calls_invalid_is_refused_by_name(fields: dict[str, Any], named: str) -> None:
@@ -179,6 +181,84 @@ async def test_a_decision_is_remembered_for_an_hour(asked: dict[str, str], told:
             server.wait(waited_s)
             assert (await server.record("a", **told)).success
             assert await success_rates(server, content_type="video/mp4") == rates
+
+
+@pytest.mark.parametrize(("asked", "told"), LINKS)
+@pytest.mark.parametrize("slow_s", [60, 2 * HOUR_S, 400 * HOUR_S])
+async def test_a_linked_outcome_happened_at_its_decision_at_the_earliest(
+    asked: dict[str, str], told: dict[str, str], slow_s: float
+) -> None:
+    """a linked outcome happened at its decision at the earliest, whatever the client's clock
+    says (the link is found before retention is judged)"""
+    async with world(Backend(id="a")) as server:
+        await server.record("a", success=True)
+        server.wait(1)
+        for _ in range(5):
+            await server.select(**asked)
+            server.wait(1)
+            assert (await server.record("a", success=False, ago_s=slow_s, **told)).success
+        assert await server.state("a") == "suspended"
+        assert await success_rates(server, time_window_hours=1) == {"a": pytest.approx(1 / 6)}
+
+
+async def test_a_fault_of_the_callers_is_counted_and_teaches_nothing() -> None:
+    """`caller` (the caller's own code, credentials or network: counted, teaches nothing,
+    suspends nobody)"""
+    async with world(Backend(id="a"), Backend(id="b")) as server:
+        before = await server.factors()
+        for n in range(20):
+            await server.select(request_id=f"r{n}")
+            await server.record("a", success=False, request_id=f"r{n}", fault="caller")
+        assert await server.state("a") == "ok"
+        assert (await server.factors()) == before
+        assert await success_rates(server) == {"a": 0.0}
+        assert (await server.update()).status == wire.MetricsUpdateSystemStatus.NORMAL
+
+
+async def test_a_fault_of_the_content_teaches_of_a_store_and_suspends_nobody() -> None:
+    """`content` (… of a store it teaches about its operation, type and size …; it ends no run of
+    failures and lengthens none)"""
+    async with world(Backend(id="a")) as server:
+        before = await server.factors()
+        for n in range(20):
+            await server.record("a", success=False, fault="content", request_id=f"r{n}")
+        assert await server.state("a") == "ok"
+        assert (await server.factors())["reliability"] < before["reliability"]
+        assert (await server.update()).status == wire.MetricsUpdateSystemStatus.NORMAL
+
+
+async def test_a_fault_of_the_content_neither_ends_nor_lengthens_a_run_of_failures() -> None:
+    async with world(Backend(id="a")) as server:
+        await server.record("a", success=True, duration_ms=1)
+        for n in range(4):
+            await server.record("a", success=False)
+            await server.record("a", success=False, fault="content", request_id=f"r{n}")
+        assert await server.state("a") == "ok"
+        await server.record("a", success=False)
+        assert await server.state("a") == "suspended"
+
+
+async def test_a_fault_of_the_content_of_a_retrieval_is_about_its_hash_alone() -> None:
+    """of a retrieval about this hash alone"""
+    async with world(Backend(id="a")) as server:
+        before = await server.factors()
+        for n in range(20):
+            await server.select(request_id=f"r{n}", content_hash=f"h{n}", metadata={"operation": "retrieve"})
+            await server.record("a", success=False, fault="content", request_id=f"r{n}")
+        assert await server.state("a") == "ok"
+        assert await server.factors() == before
+
+
+@pytest.mark.parametrize("fault", ["backend", "caller", "content", ""])
+async def test_beside_success_a_fault_is_ignored(fault: str) -> None:
+    """Beside success it is ignored."""
+    factors = []
+    for told in (fault, ""):
+        async with world(Backend(id="a")) as server:
+            for _ in range(3):
+                await server.record("a", success=True, fault=told, duration_ms=20)
+            factors.append(await server.factors())
+    assert factors[0] == factors[1]
 
 
 async def test_an_outcome_teaches_about_the_place_and_type_of_its_request() -> None:

@@ -163,10 +163,10 @@ async def test_geo_proximity_without_the_backends_coordinates_goes_by_the_region
         assert (await server.factors(at=(*VIRGINIA, region)))["geo_proximity"] == score
 
 
-async def test_a_location_of_zeros_without_a_region_is_a_place() -> None:
-    """(0 degrees north, 0 degrees east; in proto3 zeros are not told from what is not set)"""
+async def test_a_location_of_zeros_without_a_region_is_unknown() -> None:
+    """0, 0 without one means that nothing is known, as in a message that was never filled in"""
     async with world(Backend(id="a", latitude=0.0, longitude=0.0)) as server:
-        assert (await server.factors(at=(0.0, 0.0, "")))["geo_proximity"] == close(1.0)
+        assert (await server.factors(at=(0.0, 0.0, "")))["geo_proximity"] == 0.5
 
 
 @pytest.mark.parametrize(

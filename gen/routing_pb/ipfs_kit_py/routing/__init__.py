@@ -259,6 +259,14 @@ class RecordOutcomeRequest(betterproto2.Message):
     bytes; empty links by content_hash and backend_id.
     """
 
+    fault: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Whose failure it was: "backend" (or empty); "caller" (the caller's own code,
+    credentials or network: counted, teaches nothing); "content" (the backend
+    answered, but does not have or does not take this content). Ignored beside
+    success.
+    """
+
 
 default_message_pool.register_message(
     "ipfs_kit_py.routing", "RecordOutcomeRequest", RecordOutcomeRequest

@@ -500,6 +500,7 @@ def decode_RecordOutcomeRequest(data, pos, end, depth):
     error = ""
     timestamp = None
     request_id = ""
+    fault = ""
     tag = data[pos] if pos < end else 0
     while tag:
         if tag == 10:  # backend_id
@@ -586,10 +587,20 @@ def decode_RecordOutcomeRequest(data, pos, end, depth):
             pos = stop
             tag = data[pos] if pos < end else 0
 
-        if tag and tag not in {10, 16, 26, 34, 40, 48, 58, 66, 74}:
+        if tag == 82:  # fault
+            size = data[pos + 1]
+            pos += 2
+            if size > 127:
+                size, pos = read_size(data, pos - 1)
+            stop = pos + size
+            fault = data[pos:stop].decode()
+            pos = stop
+            tag = data[pos] if pos < end else 0
+
+        if tag and tag not in {10, 16, 26, 34, 40, 48, 58, 66, 74, 82}:
             if tag > 127:
                 tag, pos = read_tag(data, pos)
-            if tag not in {10, 16, 26, 34, 40, 48, 58, 66, 74}:
+            if tag not in {10, 16, 26, 34, 40, 48, 58, 66, 74, 82}:
                 pos = skip_field(tag, data, pos, depth)
                 tag = data[pos] if pos < end else 0
     if pos != end:
@@ -606,6 +617,7 @@ def decode_RecordOutcomeRequest(data, pos, end, depth):
         None if timestamp is None else read_datetime(timestamp.seconds, timestamp.nanos)
     )
     message.request_id = request_id
+    message.fault = fault
     message._unknown_fields = b""
     return message
 
@@ -642,6 +654,10 @@ def encode_RecordOutcomeRequest(message):
         body = value.encode()
         size = len(body)
         out += b"J" + (SIZES[size] if size < 128 else write_varint(size)) + body
+    if value := message.fault:
+        body = value.encode()
+        size = len(body)
+        out += b"R" + (SIZES[size] if size < 128 else write_varint(size)) + body
     return out
 
 
