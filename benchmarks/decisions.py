@@ -28,7 +28,7 @@ from routing.simulation.generate import draw
 from routing.simulation.measures import Measures, measures
 from routing.simulation.play import Play
 from routing.simulation.policies import make
-from routing.simulation.remote import Served, server_config
+from routing.simulation.remote import RemoteStrategy, server_config
 from routing.simulation.world import World
 
 PAGE = Path(__file__).parent.parent / "docs" / "decisions.md"
@@ -63,7 +63,7 @@ def in_process(world: World, name: str) -> Play:
 def served(world: World, name: str) -> Play:
     play = Play(world)
     with server(server_config(world)) as address, RoutingClient(address) as client:
-        return play.run(Served(play, client, name))
+        return play.run(RemoteStrategy(play, client, name))
 
 
 @contextmanager

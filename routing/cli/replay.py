@@ -54,18 +54,18 @@ async def _replay(arguments: Namespace, screen: Screen, trace: "Trace", evaluati
 
     teach = Teach(arguments.teach)
     if arguments.target:
-        from routing.replay.remote import AtServer
+        from routing.replay.remote import RemoteDecider
 
         async with client_of(arguments) as client:
-            await replay(trace, AtServer(client, target(arguments)), evaluation, teach=teach)
+            await replay(trace, RemoteDecider(client, target(arguments)), evaluation, teach=teach)
         return
     from routing.config.load import load
-    from routing.replay.local import InProcess
+    from routing.replay.local import LocalDecider
 
     settings = load(path=arguments.config, environment=os.environ)
     for warning in settings.warnings:
         screen.complain(warning)
-    await replay(trace, InProcess(settings, seed=arguments.seed or 0), evaluation, teach=teach)
+    await replay(trace, LocalDecider(settings, seed=arguments.seed or 0), evaluation, teach=teach)
 
 
 def _progress(trace: "Trace", evaluation: "Evaluation") -> str:

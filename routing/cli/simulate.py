@@ -19,10 +19,10 @@ from routing.core.scoring import STRATEGIES, Weights, default_weights
 from routing.errors import InvalidArgument
 from routing.simulation import scenario
 from routing.simulation.generate import draw
-from routing.simulation.measures import Back, Measures, measures
+from routing.simulation.measures import Measures, Recovery, measures
 from routing.simulation.play import Play
 from routing.simulation.policies import POLICIES, make
-from routing.simulation.remote import Served, server_config
+from routing.simulation.remote import RemoteStrategy, server_config
 from routing.simulation.scenario import Scenario
 from routing.simulation.svg import Panel, drawn, panel
 from routing.simulation.world import World
@@ -92,7 +92,7 @@ def _played(world: World, name: str, arguments: Namespace, advance: Callable[[in
         token=credential(arguments),
         timeout_seconds=arguments.timeout,
     ) as client:
-        return play.run(Served(play, client, name), progress=lambda _: advance(1))
+        return play.run(RemoteStrategy(play, client, name), progress=lambda _: advance(1))
 
 
 def _check_target(arguments: Namespace, scenarios: Sequence[Scenario], policies: Sequence[str]) -> None:
@@ -194,11 +194,13 @@ def left_text(counts: Sequence[int]) -> str:
     return f"{fmean(counts):.1f}" if counts else MISSING
 
 
-def back_text(backs: Sequence[Back]) -> str:
+def back_text(backs: Sequence[Recovery]) -> str:
     """On average; at least, where the traffic of one never came back.
 
-    >>> back_text([Back(40, True), Back(60, True)]), back_text([Back(40, True), Back(900, False)])
-    ('50', 'over 470')
+    >>> back_text([Recovery(40, True), Recovery(60, True)])
+    '50'
+    >>> back_text([Recovery(40, True), Recovery(900, False)])
+    'over 470'
     """
     if not backs:
         return MISSING

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from routing.core.factors import REFERENCE, cost_usd
 from routing.core.model import Outcome, Query
-from routing.replay.columns import Logged
+from routing.replay.columns import TraceRow
 
 
 class Belief(NamedTuple):
@@ -19,7 +19,7 @@ class Belief(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RouterChoice:
     """The backend that was chosen, and {candidate: belief} for it and the alternatives.
 
     Where none may serve, `backend_id` is empty and `refusal` says why.
@@ -30,19 +30,19 @@ class Choice:
     refusal: str = ""
 
 
-class Unfit(Exception):
+class UnusableRow(Exception):
     """A row that this decider cannot take, such as one with names that it must not learn."""
 
 
 class Decider(Protocol):
     """Who chooses: a router in this process, or a server.
 
-    All three are told in the order of time. `choose` may raise Unfit. `teach` answers why
+    All three are told in the order of time. `choose` may raise UnusableRow. `teach` answers why
     the outcome was not taken in, or nothing. `withdraw` says that a choice was not carried
     out, and has had the time that it would have taken.
     """
 
-    async def choose(self, row: Logged) -> Choice: ...
+    async def choose(self, row: TraceRow) -> RouterChoice: ...
 
     async def teach(self, outcome: Outcome, *, at: float) -> str: ...
 

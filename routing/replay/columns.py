@@ -25,7 +25,7 @@ LARGEST_INT32 = (1 << 31) - 1
 LATEST = 253_402_300_799
 """The last second of the year 9999, which is the last that the wire's Timestamp has."""
 
-LONGEST_LINE_NUMBER = 16
+LINE_NUMBER_SUFFIX_BYTES = 16
 """Digits and a colon, which follow the name of a request."""
 
 SEPARATOR = "|"
@@ -36,7 +36,7 @@ Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class TraceRow:
     """One row: what was asked, which backend was chosen, and what came of it.
 
     `at` is in Unix seconds, to the microsecond. `outcome` None means that none is known;
@@ -52,14 +52,14 @@ class Logged:
     propensity: float | None = None
 
     @property
-    def told_at(self) -> float:
+    def outcome_known_at(self) -> float:
         """When the outcome was known: a router cannot have heard of it any earlier."""
         happened_at = None if self.outcome is None else self.outcome.happened_at
         return self.at if happened_at is None else happened_at
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TraceColumn:
     """A row of COLUMNS: what a field may hold, and what it means."""
 
     validator: Validator
@@ -148,34 +148,36 @@ def _propensity() -> Validator:
 _IDENTIFIER = _text(MAX_IDENTIFIER_BYTES)
 _AMOUNT = number(0, 10**12)
 
-COLUMNS: Mapping[str, Column] = MappingProxyType(
+COLUMNS: Mapping[str, TraceColumn] = MappingProxyType(
     {
-        "timestamp": Column(_moment(), "when it was asked", required=True),
-        "backend_id": Column(_IDENTIFIER, "the backend that was chosen", required=True),
-        "success": Column(switch(), "whether the operation succeeded; empty: not known"),
-        "duration_ms": Column(number(0, LARGEST_INT32), "how long all of it took; empty or 0: not measured"),
-        "error": Column(_text(1 << 20), f"what went wrong; its first {MAX_ERROR_BYTES:,} bytes count"),
-        "propensity": Column(
+        "timestamp": TraceColumn(_moment(), "when it was asked", required=True),
+        "backend_id": TraceColumn(_IDENTIFIER, "the backend that was chosen", required=True),
+        "success": TraceColumn(switch(), "whether the operation succeeded; empty: not known"),
+        "duration_ms": TraceColumn(
+            number(0, LARGEST_INT32), "how long all of it took; empty or 0: not measured"
+        ),
+        "error": TraceColumn(_text(1 << 20), f"what went wrong; its first {MAX_ERROR_BYTES:,} bytes count"),
+        "propensity": TraceColumn(
             _propensity(), "the probability with which the logged choice was made; in every row or in none"
         ),
-        "available_backends": Column(_names(), "who could be chosen; empty: every enabled backend"),
-        "request_id": Column(
-            _text(MAX_IDENTIFIER_BYTES - LONGEST_LINE_NUMBER),
+        "available_backends": TraceColumn(_names(), "who could be chosen; empty: every enabled backend"),
+        "request_id": TraceColumn(
+            _text(MAX_IDENTIFIER_BYTES - LINE_NUMBER_SUFFIX_BYTES),
             "a name to find it by; the line number is added",
         ),
-        "content_hash": Column(_text(MAX_CONTENT_HASH_BYTES), "identity of the content"),
-        "content_type": Column(_text(MAX_CONTENT_TYPE_BYTES), "its MIME type"),
-        "content_size": Column(_count(LARGEST_INT64), "bytes; empty or 0: unknown"),
-        "latitude": Column(number(-90, 90), "where the client is; with `longitude` or not at all"),
-        "longitude": Column(number(-180, 180), "likewise; with `latitude` or not at all"),
-        "region": Column(_IDENTIFIER, "its region's name"),
-        "operation": Column(one_of(*(one.value for one in Operation)), "empty: store"),
-        "retention_months": Column(_AMOUNT, "how long it is kept; empty: 1"),
-        "expected_reads": Column(_AMOUNT, "how often it is read; empty: 1"),
-        "require_tags": Column(_names(), "only backends with all of these"),
-        "exclude_backends": Column(_names(), "none of these"),
-        "strategy": Column(_text(MAX_IDENTIFIER_BYTES), "the request's own, where no flag names one"),
-        "priority": Column(_text(MAX_IDENTIFIER_BYTES), "likewise"),
+        "content_hash": TraceColumn(_text(MAX_CONTENT_HASH_BYTES), "identity of the content"),
+        "content_type": TraceColumn(_text(MAX_CONTENT_TYPE_BYTES), "its MIME type"),
+        "content_size": TraceColumn(_count(LARGEST_INT64), "bytes; empty or 0: unknown"),
+        "latitude": TraceColumn(number(-90, 90), "where the client is; with `longitude` or not at all"),
+        "longitude": TraceColumn(number(-180, 180), "likewise; with `latitude` or not at all"),
+        "region": TraceColumn(_IDENTIFIER, "its region's name"),
+        "operation": TraceColumn(one_of(*(one.value for one in Operation)), "empty: store"),
+        "retention_months": TraceColumn(_AMOUNT, "how long it is kept; empty: 1"),
+        "expected_reads": TraceColumn(_AMOUNT, "how often it is read; empty: 1"),
+        "require_tags": TraceColumn(_names(), "only backends with all of these"),
+        "exclude_backends": TraceColumn(_names(), "none of these"),
+        "strategy": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "the request's own, where no flag names one"),
+        "priority": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "likewise"),
     }
 )
 """What a trace may say. Columns by other names are left alone."""
@@ -183,7 +185,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
 REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
 
 
-def read_row(line: int, given: Fields, asked: Fields) -> Logged:
+def read_row(line: int, given: Fields, asked: Fields) -> TraceRow:
     """The row of this line; BadField names what is wrong with it.
 
     `asked` replaces what the row says of `strategy`, `priority` and `available_backends`
@@ -192,7 +194,7 @@ def read_row(line: int, given: Fields, asked: Fields) -> Logged:
     fields = {name: _read(name, given.get(name)) for name in COLUMNS}
     _check_together(fields)
     try:
-        return Logged(
+        return TraceRow(
             line,
             fields["timestamp"],
             read_query(_request(line, fields, asked)),

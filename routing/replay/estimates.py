@@ -80,7 +80,7 @@ class Quantiles:
         return None if index is None else bin_middle(index)
 
 
-class Seen:
+class ObservedOutcomes:
     """Outcomes that were seen: how many succeeded, and how long those took that did."""
 
     __slots__ = ("quantiles", "success", "time")

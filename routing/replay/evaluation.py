@@ -12,19 +12,19 @@ choices. Neither ever stands in for the other.
 
 from typing import Any
 
-from routing.replay.choice import Belief, Choice
-from routing.replay.columns import Logged
-from routing.replay.estimates import Mean, Seen
+from routing.replay.choice import Belief, RouterChoice
+from routing.replay.columns import TraceRow
+from routing.replay.estimates import Mean, ObservedOutcomes
 
 
-class Tally:
+class BackendTally:
     """One backend: how often it was chosen, by whom, and what was seen of it."""
 
     __slots__ = ("agreed", "logged", "router", "seen")
 
     def __init__(self) -> None:
         self.logged = self.router = self.agreed = 0
-        self.seen = Seen()
+        self.seen = ObservedOutcomes()
 
 
 class Modelled:
@@ -59,12 +59,12 @@ class Evaluation:
         self.first_at = self.last_at = 0.0
         self.first_refusal = self.first_untaught = ""
         self._weights = Mean()
-        self._logged, self._router = Seen(), Seen()
+        self._logged, self._router = ObservedOutcomes(), ObservedOutcomes()
         self._both = 0
         self._logged_modelled, self._router_modelled = Modelled(), Modelled()
-        self._backends: dict[str, Tally] = {}
+        self._backends: dict[str, BackendTally] = {}
 
-    def note(self, row: Logged, choice: Choice) -> bool:
+    def note(self, row: TraceRow, choice: RouterChoice) -> bool:
         """Takes in one row with the router's answer; whether the two agree."""
         self.first_at = self.first_at if self.rows else row.at
         self.last_at = row.at
@@ -87,7 +87,7 @@ class Evaluation:
         self.untaught += bool(why_not)
         self.first_untaught = self.first_untaught or why_not
 
-    def _note_backends(self, row: Logged, choice: Choice, agree: bool) -> None:
+    def _note_backends(self, row: TraceRow, choice: RouterChoice, agree: bool) -> None:
         logged = self._tally(row.backend_id)
         logged.logged += 1
         logged.agreed += agree
@@ -96,7 +96,7 @@ class Evaluation:
         if choice.backend_id:
             self._tally(choice.backend_id).router += 1
 
-    def _note_weight(self, row: Logged, agree: bool) -> None:
+    def _note_weight(self, row: TraceRow, agree: bool) -> None:
         """Weights of all rows have the mean 1 where the propensities are right: a choice of
         probability p is seen in a share p of the cases, and counts 1/p."""
         weight = 1.0 / (row.propensity or 1.0) if agree else 0.0
@@ -105,7 +105,7 @@ class Evaluation:
         if agree and row.outcome is not None:
             self._router.add(row.outcome.success, row.outcome.duration_ms, weight)
 
-    def _note_modelled(self, row: Logged, choice: Choice) -> None:
+    def _note_modelled(self, row: TraceRow, choice: RouterChoice) -> None:
         """Both sides or neither, so that the same rows are compared."""
         done = choice.beliefs.get(row.backend_id)
         if done is None:
@@ -115,10 +115,10 @@ class Evaluation:
         self._logged_modelled.add(done)
         self._router_modelled.add(choice.beliefs[choice.backend_id])
 
-    def _tally(self, backend_id: str) -> Tally:
+    def _tally(self, backend_id: str) -> BackendTally:
         tally = self._backends.get(backend_id)
         if tally is None:
-            tally = self._backends[backend_id] = Tally()
+            tally = self._backends[backend_id] = BackendTally()
         return tally
 
     def values(self, *, weighted: bool) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from routing.config.options import Settings
 from routing.core.factors import FACTORS
 from routing.core.model import Outcome, Ranked
 from routing.errors import InvalidArgument, LimitReached, NoEligibleBackend
-from routing.replay.choice import Belief, Choice, Unfit, dollars
-from routing.replay.columns import Logged
+from routing.replay.choice import Belief, RouterChoice, UnusableRow, dollars
+from routing.replay.columns import TraceRow
 from routing.server.assembly import assemble
 
 _COST = tuple(FACTORS).index("cost")
 
 
-class InProcess:
+class LocalDecider:
     """Decides as a fresh server with these settings would; the same seed, the same choices."""
 
     def __init__(self, settings: Settings, *, seed: int) -> None:
@@ -25,15 +25,15 @@ class InProcess:
         dice = Random(seed)  # noqa: S311 (explores backends, keeps no secret)
         self._router = assemble(forgetful, random=dice, clock=RequestClock()).router
 
-    async def choose(self, row: Logged) -> Choice:
+    async def choose(self, row: TraceRow) -> RouterChoice:
         try:
             decision = self._router.select(row.query, now=row.at)
         except NoEligibleBackend as error:
-            return Choice("", refusal=error.message)
+            return RouterChoice("", refusal=error.message)
         except (InvalidArgument, LimitReached) as error:
-            raise Unfit(error.message) from None
+            raise UnusableRow(error.message) from None
         candidates = (decision.chosen, *decision.others)
-        return Choice(decision.chosen.backend_id, self._beliefs(row, candidates))
+        return RouterChoice(decision.chosen.backend_id, self._beliefs(row, candidates))
 
     async def teach(self, outcome: Outcome, *, at: float) -> str:
         try:
@@ -45,7 +45,7 @@ class InProcess:
     def withdraw(self, request_id: str) -> None:
         self._router.cancel(request_id)
 
-    def _beliefs(self, row: Logged, candidates: tuple[Ranked, ...]) -> Mapping[str, Belief]:
+    def _beliefs(self, row: TraceRow, candidates: tuple[Ranked, ...]) -> Mapping[str, Belief]:
         return {
             one.backend_id: Belief(
                 one.estimate.expected_ms,

@@ -8,8 +8,8 @@ from routing.client import InvalidRequest, NoBackend, RoutingClient
 from routing.client.messages import metadata_of
 from routing.core.model import Outcome, Query
 from routing.errors import ConfigError
-from routing.replay.choice import Belief, Choice, Unfit, dollars
-from routing.replay.columns import Logged
+from routing.replay.choice import Belief, RouterChoice, UnusableRow, dollars
+from routing.replay.columns import TraceRow
 
 _ALIKE = timedelta(seconds=1)
 """Between the time that was told and the time that is answered: far more than rounding takes, and
@@ -18,7 +18,7 @@ less than any clock of its own would be off by."""
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
-class AtServer:
+class RemoteDecider:
     """Decides by asking a server, row by row, each with the trace's own time."""
 
     def __init__(self, client: RoutingClient, name: str) -> None:
@@ -26,7 +26,7 @@ class AtServer:
         self._name = name
         self._checked = False
 
-    async def choose(self, row: Logged) -> Choice:
+    async def choose(self, row: TraceRow) -> RouterChoice:
         at = wire.write_time(row.at)
         if not self._checked:
             await self._check_not_ahead(at)
@@ -46,16 +46,18 @@ class AtServer:
                 explain=True,
             )
         except NoBackend as error:
-            return Choice("", refusal=error.message)
+            return RouterChoice("", refusal=error.message)
         except InvalidRequest as error:
-            raise Unfit(error.message) from None
+            raise UnusableRow(error.message) from None
         if not self._checked and abs(selection.at - at) > _ALIKE:
             raise self._refused(selection.at, at)
         self._checked = True
         if selection.explanation is None:
             raise ConfigError(f"--target {self._name}", "", "expected a server that explains its choices")
         candidates = selection.explanation["candidates"]
-        return Choice(selection.backend_id, {name: _belief(query, one) for name, one in candidates.items()})
+        return RouterChoice(
+            selection.backend_id, {name: _belief(query, one) for name, one in candidates.items()}
+        )
 
     async def teach(self, outcome: Outcome, *, at: float) -> str:
         try:

@@ -4,13 +4,13 @@ import heapq
 from itertools import count
 
 from routing.core.model import Outcome
-from routing.replay.choice import Decider, Unfit
+from routing.replay.choice import Decider, UnusableRow
 from routing.replay.evaluation import Evaluation
 from routing.replay.teach import Teach
 from routing.replay.trace import Trace
 
 
-class Later:
+class PendingEvents:
     """What is still to come of rows that were asked: an outcome, or the end of a choice that
     was not carried out. Bounded by the transfers under way at any one time."""
 
@@ -40,17 +40,17 @@ async def replay(trace: Trace, decider: Decider, evaluation: Evaluation, *, teac
     An outcome is taught when it was over, before the next request that came after it. A
     choice that was not carried out counts as in flight for the time it was expected to take.
     """
-    later = Later()
+    later = PendingEvents()
     for row in trace:
         await later.come(row.at, decider, evaluation)
         try:
             choice = await decider.choose(row)
-        except Unfit as unfit:
+        except UnusableRow as unfit:
             trace.reject(row.line, str(unfit))
             continue
         agree = evaluation.note(row, choice)
         if row.outcome is not None and (agree or teach is Teach.ALL):
-            later.add(row.told_at, row.outcome)
+            later.add(row.outcome_known_at, row.outcome)
         elif choice.backend_id and not agree:
             expected_s = choice.beliefs[choice.backend_id].expected_ms / 1e3
             later.add(row.at + expected_s, row.query.request_id)

@@ -21,13 +21,13 @@ from routing.replay.columns import REQUIRED
 
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"
-LONGEST_LINE = 4 << 20
+MAX_LINE_CHARACTERS = 4 << 20
 """As long as a request may be. A file without any line end would otherwise fill the memory."""
 
 _BROKEN = (OSError, EOFError, zlib.error)
 """What reading may raise, from the disk or out of a gzip file."""
 
-Row = tuple[int, Mapping[str, Any]] | BadTrace
+SourceRow = tuple[int, Mapping[str, Any]] | BadTrace
 """The number of the line on which the row ends, and its fields; or what is wrong with it."""
 
 
@@ -71,14 +71,14 @@ class Source:
             return None
         return min(1.0, self._file.tell() / self._size)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SourceRow]:
         """Every row; BadTrace is raised for what no later row could mend."""
         try:
             yield from self._rows()
         except _BROKEN as error:
             self._fail(error)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[SourceRow]:
         lines, blank = self._lines(), 0
         for first in lines:
             if not first.strip():
@@ -90,9 +90,11 @@ class Source:
 
     def _lines(self) -> Iterator[str]:
         text = self._text()
-        for line, content in enumerate(iter(lambda: text.readline(LONGEST_LINE + 1), ""), 1):
-            if len(content) > LONGEST_LINE:
-                raise BadTrace(self.name, line, f"expected at most {LONGEST_LINE:,} characters in a line")
+        for line, content in enumerate(iter(lambda: text.readline(MAX_LINE_CHARACTERS + 1), ""), 1):
+            if len(content) > MAX_LINE_CHARACTERS:
+                raise BadTrace(
+                    self.name, line, f"expected at most {MAX_LINE_CHARACTERS:,} characters in a line"
+                )
             yield content
 
     def _text(self) -> TextIOWrapper:
@@ -105,7 +107,7 @@ class Source:
         self._open.callback(text.detach)
         return text
 
-    def _csv_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
+    def _csv_rows(self, lines: Iterator[str], blank: int) -> Iterator[SourceRow]:
         rows = self._csv_fields(lines, blank)
         header = next(rows)
         if isinstance(header, BadTrace):
@@ -146,7 +148,7 @@ class Source:
             expected = f"expected a header with the columns {listed(missing)}, or one JSON object a line"
             raise BadTrace(self.name, line, expected)
 
-    def _json_rows(self, lines: Iterator[str], blank: int) -> Iterator[Row]:
+    def _json_rows(self, lines: Iterator[str], blank: int) -> Iterator[SourceRow]:
         for line, text in enumerate(lines, blank + 1):
             if not text.strip():
                 continue

@@ -4,14 +4,14 @@ import heapq
 from collections.abc import Iterator
 
 from routing.errors import BadTrace
-from routing.replay.columns import COLUMNS, BadField, Fields, Logged, read_row
+from routing.replay.columns import COLUMNS, BadField, Fields, TraceRow, read_row
 from routing.replay.source import Source
 
-SORTED_ROWS = 50_000
+REORDER_WINDOW_ROWS = 50_000
 """Rows held back, in some 60 MB, to put them in order. With fewer, a trace that was merged from
 the logs of several machines would have to be sorted first."""
 
-MOST_NAMES = 20
+MAX_UNKNOWN_COLUMNS = 20
 """Unknown columns that are remembered: JSON may have another in every row."""
 
 
@@ -24,13 +24,13 @@ class Trace:
     """
 
     def __init__(
-        self, source: Source, asked: Fields, *, skip_invalid: bool, sorted_rows: int = SORTED_ROWS
+        self, source: Source, asked: Fields, *, skip_invalid: bool, sorted_rows: int = REORDER_WINDOW_ROWS
     ) -> None:
         self._source = source
         self._asked = asked
         self._skip_invalid = skip_invalid
         self._sorted_rows = sorted_rows
-        self._first: Logged | None = None
+        self._first: TraceRow | None = None
         self.out_of_order = 0
         self.skipped = 0
         self.first_skipped = ""
@@ -51,9 +51,9 @@ class Trace:
         """Whether its choices have known probabilities; known from the first row on."""
         return self._first is not None and self._first.propensity is not None
 
-    def __iter__(self) -> Iterator[Logged]:
+    def __iter__(self) -> Iterator[TraceRow]:
         """The rows by time, those of one time as they stand."""
-        waiting: list[tuple[float, int, Logged]] = []
+        waiting: list[tuple[float, int, TraceRow]] = []
         latest = done = float("-inf")
         for row in self._read():
             if row.at < done:
@@ -81,7 +81,7 @@ class Trace:
         self.skipped += 1
         self.first_skipped = self.first_skipped or wrong.message
 
-    def _read(self) -> Iterator[Logged]:
+    def _read(self) -> Iterator[TraceRow]:
         for given in self._source.rows():
             if isinstance(given, BadTrace):
                 self._reject(given)
@@ -98,10 +98,10 @@ class Trace:
 
     def _note_names(self, fields: Fields) -> None:
         for name in fields:
-            if name not in COLUMNS and name not in self.unknown and len(self.unknown) < MOST_NAMES:
+            if name not in COLUMNS and name not in self.unknown and len(self.unknown) < MAX_UNKNOWN_COLUMNS:
                 self.unknown.append(name)
 
-    def _check_propensity(self, row: Logged) -> None:
+    def _check_propensity(self, row: TraceRow) -> None:
         """An estimate cannot be weighted for some rows and not for others."""
         self._first = self._first or row
         if (row.propensity is None) != (self._first.propensity is None):

@@ -12,16 +12,16 @@ from typing import Any
 
 from routing.core.geography import place
 from routing.errors import MissingExtra
-from routing.simulation.peers import Sums
+from routing.simulation.peers import ProfileScores
 from routing.simulation.play import Play, Report
-from routing.simulation.workload import KINDS, Request
+from routing.simulation.workload import CONTENT_CLASSES, Request
 
 
 class Residuals:
     """What outcomes are worth beyond the rules' score, in [-1, 1]."""
 
     def __init__(self, play: Play) -> None:
-        self._sums = Sums(play)
+        self._sums = ProfileScores(play)
 
     def score(self, request: Request, name: str) -> float:
         """The rules' score."""
@@ -105,7 +105,7 @@ class LinUcb:
 
     @property
     def _width(self) -> int:
-        return 6 + len(KINDS)
+        return 6 + len(CONTENT_CLASSES)
 
     def choose(self, request: Request, names: Sequence[str]) -> str:
         for name in names:
@@ -129,5 +129,5 @@ def _context(request: Request) -> list[float]:
     )
     size = (math.log(request.query.assumed_bytes) - math.log(1 << 20)) / 5.0
     reads = float(request.query.operation == "retrieve")
-    kinds = (float(request.query.content_type == kind.content_type) for kind in KINDS)
+    kinds = (float(request.query.content_type == kind.content_type) for kind in CONTENT_CLASSES)
     return [1.0, size, *here, reads, *kinds]

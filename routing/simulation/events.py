@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from random import Random
 
 from routing.simulation.scenario import EventRules, Range
-from routing.simulation.workload import KINDS, Request, Workload
+from routing.simulation.workload import CONTENT_CLASSES, Request, Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class Disturbance:
     """One backend's condition from one moment to another, Unix seconds.
 
     `first` and `last` are the numbers of the requests between which it lies, `last` the
@@ -56,13 +56,15 @@ class Effect:
         return self.slower**grown, self.fails * grown
 
 
-def effects(
+def disturbances(
     rules: EventRules, title: str, backend_id: str, workload: Workload, random: Random
-) -> Iterator[Effect]:
+) -> Iterator[Disturbance]:
     """The rule's effects on this backend, in the order in which they come."""
     requests = workload.requests
     cities = _some(workload.cities, round(drawn(rules.cities, random) * len(workload.cities)), random)
-    types = _some([kind.content_type for kind in KINDS], rules.types or len(KINDS), random)
+    types = _some(
+        [kind.content_type for kind in CONTENT_CLASSES], rules.types or len(CONTENT_CLASSES), random
+    )
     # The logarithm is drawn evenly: twice as slow and twice as fast are equally far.
     begins = drawn(rules.starts, random)
     while begins < 1.0:
@@ -72,7 +74,7 @@ def effects(
         fails = drawn(rules.fails, random)
         if first < last:
             ends_at = requests[last].at if last < len(requests) else requests[-1].at
-            yield Effect(
+            yield Disturbance(
                 backend_id,
                 title,
                 first,

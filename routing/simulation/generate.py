@@ -18,7 +18,7 @@ from routing.simulation.datasets import (
     regions,
     services,
 )
-from routing.simulation.events import Effect, drawn, effects
+from routing.simulation.events import Disturbance, disturbances, drawn
 from routing.simulation.scenario import EventRules, Scenario, WorldRules
 from routing.simulation.true_backend import CONNECTIONS, MEASURED_CONNECTIONS, MS_MBPS_PER_MIB, TrueBackend
 from routing.simulation.workload import workload
@@ -31,7 +31,7 @@ STORAGE_REFERENCE_EGRESS = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
 """The egress price of the regions whose storage price is in the table; elsewhere storage is
 scaled as egress, as in examples/clouds.toml."""
 
-LOOKED_AT = 400
+SAMPLED_REQUESTS = 400
 """So many requests, evenly spread, tell which backend is best for most."""
 
 RANKS = {"favourite": 0, "second": 1, "third": 2}
@@ -61,7 +61,7 @@ def draw(
     happening, newcomers = _events(world, Random(f"{key}/events"))
     backends = [one.unannounced() if one.id in newcomers else one for one in world.backends.values()]
     return World(
-        scenario, seed, load, backends, effects=happening, newcomers=newcomers, weights=world.weights
+        scenario, seed, load, backends, disturbances=happening, newcomers=newcomers, weights=world.weights
     )
 
 
@@ -121,13 +121,13 @@ def _sigma(backend_id: str) -> float:
     return services()[names[max(fitting, key=len)]].sigma if fitting else UNPUBLISHED_SIGMA
 
 
-def _events(world: World, random: Random) -> tuple[list[Effect], dict[str, int]]:
+def _events(world: World, random: Random) -> tuple[list[Disturbance], dict[str, int]]:
     ranked = _by_merit(world)
-    happening: list[Effect] = []
+    happening: list[Disturbance] = []
     newcomers: dict[str, int] = {}
     for rules in world.scenario.events:
         for name in _who(rules, ranked, random):
-            found = list(effects(rules, world.scenario.title, name, world.workload, random))
+            found = list(disturbances(rules, world.scenario.title, name, world.workload, random))
             if rules.newcomer:
                 newcomers[name] = found[0].first if found else 0
             happening += (one for one in found if one.slower != 1.0 or one.fails > 0.0)
@@ -138,7 +138,7 @@ def _by_merit(world: World) -> list[str]:
     """The backends by falling number of requests that they are best for, undisturbed."""
     requests = world.workload.requests
     wins = dict.fromkeys(world.backends, 0.0)
-    for request in islice(requests, 0, None, max(len(requests) // LOOKED_AT, 1)):
+    for request in islice(requests, 0, None, max(len(requests) // SAMPLED_REQUESTS, 1)):
         prospects = world.prospects(request)
         best = max(prospects.utilities, default=0.0)
         for name, utility in zip(prospects.names, prospects.utilities, strict=True):

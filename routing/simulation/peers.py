@@ -44,7 +44,7 @@ class Static:
     """Rules that somebody wrote from the profiles: the contract's weighted sum, nothing learned."""
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
-        self._sums = Sums(play)
+        self._sums = ProfileScores(play)
 
     def choose(self, request: Request, names: Sequence[str]) -> str:
         return max(names, key=lambda name: self._sums.score(request, name))
@@ -53,7 +53,7 @@ class Static:
         """Nothing."""
 
 
-class UnderWay:
+class OperationsInFlight:
     """Operations that have begun and not ended. A balancer in the data path sees every end; here
     some are never told, and are taken to have ended after LONGEST_S."""
 
@@ -94,12 +94,12 @@ class PeakEwma:
     DEAD_FOR = 50
 
     def __init__(self, play: Play, random: Random) -> None:
-        self._sums = Sums(play)
+        self._sums = ProfileScores(play)
         self._random = random
         self._turn = 0
         self._ewma_ms: dict[str, float] = {}
         self._seen: dict[str, int] = {}
-        self._pending = UnderWay()
+        self._pending = OperationsInFlight()
         self._failed: Counter[str] = Counter()
         self._dead_until: dict[str, int] = {}
 
@@ -147,12 +147,12 @@ class OutlierEjection:
     NEAR = 0.01
     FAILURES = 3
     EJECTED, MOST_EJECTED = 40, 400
-    WATCHED, LEAST_SUCCESS = 20, 0.7
+    OBSERVED, LEAST_SUCCESS = 20, 0.7
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
-        self._sums = Sums(play)
+        self._sums = ProfileScores(play)
         self._turn = 0
-        self._active = UnderWay()
+        self._active = OperationsInFlight()
         self._failed: Counter[str] = Counter()
         self._ejections: Counter[str] = Counter()
         self._until: dict[str, int] = {}
@@ -172,10 +172,10 @@ class OutlierEjection:
     def learn(self, report: Report) -> None:
         name = report.backend_id
         self._active.end(name)
-        last = self._last.setdefault(name, deque(maxlen=self.WATCHED))
+        last = self._last.setdefault(name, deque(maxlen=self.OBSERVED))
         last.append(report.success)
         self._failed[name] = 0 if report.success else self._failed[name] + 1
-        poor = len(last) == self.WATCHED and sum(last) < self.LEAST_SUCCESS * self.WATCHED
+        poor = len(last) == self.OBSERVED and sum(last) < self.LEAST_SUCCESS * self.OBSERVED
         if self._failed[name] >= self.FAILURES or poor:
             # As in Envoy, the multiplier falls again with every interval without an ejection.
             calm = (self._turn - self._until.get(name, 0)) // self.EJECTED
@@ -186,7 +186,7 @@ class OutlierEjection:
             last.clear()
 
 
-class Sums:
+class ProfileScores:
     """The contract's weighted sum as anybody can reckon it, from the profiles."""
 
     def __init__(self, play: Play) -> None:

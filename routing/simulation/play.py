@@ -35,7 +35,7 @@ class Policy(Protocol):
         """Takes in what became of an earlier choice."""
 
 
-class Choice(NamedTuple):
+class JudgedDecision(NamedTuple):
     """One decision, and how good it was: utilities in [0, 1] under the contract's weights.
 
     `best` and `mean` are over the backends that there were; `best_id` is the clairvoyant's.
@@ -57,7 +57,7 @@ class Play:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.choices: list[Choice] = []
+        self.decisions: list[JudgedDecision] = []
         self.reports: list[Report] = []
         self._inflight: Counter[str] = Counter()
         # By the time when they end, then by the number of the request.
@@ -86,8 +86,8 @@ class Play:
         # max takes the first of equals, and so does whoever breaks ties by the order of names.
         best = max(range(len(names)), key=utilities.__getitem__)
         deed = self.world.carry_out(request, chosen, self._inflight[chosen])
-        self.choices.append(
-            Choice(
+        self.decisions.append(
+            JudgedDecision(
                 request,
                 chosen,
                 utilities[names.index(chosen)],
@@ -115,5 +115,5 @@ class Play:
                 policy.learn(report)
 
 
-Maker = Callable[[Play, Random], Policy]
+PolicyFactory = Callable[[Play, Random], Policy]
 """Makes a policy for a play. Only the clairvoyant looks at more of it than `world.profiles`."""

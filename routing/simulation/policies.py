@@ -12,11 +12,11 @@ from routing.core.scoring import STRATEGIES
 from routing.errors import InvalidArgument, listed
 from routing.simulation.bandits import DiscountedUcb, LinUcb
 from routing.simulation.peers import OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
-from routing.simulation.play import Maker, Play, Policy, Report
+from routing.simulation.play import Play, Policy, PolicyFactory, Report
 from routing.simulation.workload import Request
 
 
-class Routed:
+class LocalStrategy:
     """A strategy of our own, in a router of its own, in this process."""
 
     def __init__(self, play: Play, random: Random, strategy: str) -> None:
@@ -59,35 +59,36 @@ class Clairvoyant:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PolicyRow:
     """A row of POLICIES."""
 
     name: str
     help: str
-    make: Maker
+    make: PolicyFactory
 
 
-def _strategy(name: str) -> Maker:
-    return lambda play, random: Routed(play, random, name)
+def _strategy(name: str) -> PolicyFactory:
+    return lambda play, random: LocalStrategy(play, random, name)
 
 
-STRATEGY_ROWS = tuple(
-    Row(strategy.name, f"ours: {strategy.help}", _strategy(strategy.name)) for strategy in STRATEGIES.values()
+STRATEGY_POLICIES = tuple(
+    PolicyRow(strategy.name, f"ours: {strategy.help}", _strategy(strategy.name))
+    for strategy in STRATEGIES.values()
 )
 
-POLICIES: Mapping[str, Row] = MappingProxyType(
+POLICIES: Mapping[str, PolicyRow] = MappingProxyType(
     {
         row.name: row
         for row in (
-            *STRATEGY_ROWS,
-            Row("static", "rules from the profiles, nothing learned", Static),
-            Row("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
-            Row("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
-            Row("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
-            Row("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
-            Row("round-robin", "one after the other", RoundRobin),
-            Row("random", "any, evenly", Uniform),
-            Row("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),
+            *STRATEGY_POLICIES,
+            PolicyRow("static", "rules from the profiles, nothing learned", Static),
+            PolicyRow("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
+            PolicyRow("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
+            PolicyRow("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
+            PolicyRow("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
+            PolicyRow("round-robin", "one after the other", RoundRobin),
+            PolicyRow("random", "any, evenly", Uniform),
+            PolicyRow("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),
         )
     }
 )

@@ -16,12 +16,12 @@ SAME_TIME_S = 1.0
 """A server that goes by the requests' time answers with it, to the microsecond."""
 
 
-class UnfitServer(RoutingError):
+class UnusableServer(RoutingError):
     """A server that would not play by the rules of the simulation."""
 
 
-class Served:
-    """Asks and reports at simulated times. UnfitServer where the server knows other backends,
+class RemoteStrategy:
+    """Asks and reports at simulated times. UnusableServer where the server knows other backends,
     has decided before, or goes by a clock of its own."""
 
     def __init__(self, play: Play, client: RoutingClient, strategy: str) -> None:
@@ -43,7 +43,7 @@ class Served:
             at=_moment(request.at),
         )
         if abs(selection.at.timestamp() - request.at) > SAME_TIME_S:
-            raise UnfitServer(
+            raise UnusableServer(
                 f"the server goes by a clock of its own ({selection.at:%Y-%m-%d %H:%M}); "
                 'start it anew with clock = "request" under [routing]'
             )
@@ -86,11 +86,11 @@ def _profile(backend: Backend) -> Iterator[str]:
 def _check(world: World, client: RoutingClient) -> None:
     insights = client.insights(hours=1)
     if any(usage.request_count for usage in insights.backend_usage_stats.values()):
-        raise UnfitServer("the server has decided before, and what it learned would count; start it anew")
+        raise UnusableServer("the server has decided before, and what it learned would count; start it anew")
     expected = {one.id for one in world.profiles}
     others = sorted(expected ^ set(insights.backend_scores))
     if others:
-        raise UnfitServer(
+        raise UnusableServer(
             f"the server's backends are not those of this world, for example {shown(others[0])}; "
             "start it with the file that --write-config writes, or with the one that --config names"
         )

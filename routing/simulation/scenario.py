@@ -21,7 +21,7 @@ from routing.simulation.datasets import regions, services
 
 FOLDER = "simulation/scenarios"
 
-WHO = ("favourite", "second", "third", "any", "all")
+TARGETS = ("favourite", "second", "third", "any", "all")
 
 Range = tuple[float, float]
 """The two ends between which a seed draws."""
@@ -103,7 +103,7 @@ class EventRules:
 
     who: str = _key(
         "favourite",
-        one_of(*WHO),
+        one_of(*TARGETS),
         "the backend that is best for most requests, the second or third, `count` others, or all",
     )
     count: int = _key(1, whole(1, 100), "how many, where `who` is any")

@@ -48,7 +48,7 @@ class Panel:
 
 def panel(play: Play, policy: str, regret: float) -> Panel:
     """The play as it is drawn. Needs at least one choice."""
-    choices = play.choices
+    choices = play.decisions
     count = min(COLUMNS, len(choices))
     edges = [len(choices) * index // count for index in range(count + 1)]
     counts = [Counter(choice.backend_id for choice in choices[first:last]) for first, last in pairwise(edges)]
@@ -57,7 +57,7 @@ def panel(play: Play, policy: str, regret: float) -> Panel:
     )
     spans = tuple(
         Span(effect.first / len(choices), effect.last / len(choices), f"{effect.backend_id} {effect.said}")
-        for effect in play.world.effects
+        for effect in play.world.disturbances
         if effect.whole and effect.backend_id not in play.world.newcomers
     )
     arrivals = tuple(

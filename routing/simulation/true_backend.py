@@ -44,7 +44,7 @@ UNKNOWN_PLACE_RTT_MS = 100.0
 services answer from somewhere near."""
 
 
-class Link(NamedTuple):
+class NetworkPath(NamedTuple):
     """Between one client's region and one backend."""
 
     rtt_ms: float
@@ -69,7 +69,7 @@ class TrueBackend:
     failure_rate: float
     routes: Mapping[str, float] = field(default_factory=dict)
     slows_at: float | None = None
-    _links: dict[tuple[str, Operation], Link] = field(default_factory=dict, repr=False, compare=False)
+    _paths: dict[tuple[str, Operation], NetworkPath] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -79,37 +79,37 @@ class TrueBackend:
     def usual_ms(self, request: Request) -> float:
         """What the operation takes undisturbed: the median over its spread."""
         size_bytes = request.query.assumed_bytes
-        link = self.link(request.city, request.query.operation)
-        bytes_per_ms = link.mbps * BYTES_PER_MS_AND_MBPS
+        path = self.path(request.city, request.query.operation)
+        bytes_per_ms = path.mbps * BYTES_PER_MS_AND_MBPS
         # The window doubles with each round trip, until the link is full or all is sent.
-        to_fill = min(float(size_bytes), bytes_per_ms * link.rtt_ms)
+        to_fill = min(float(size_bytes), bytes_per_ms * path.rtt_ms)
         trips = 1.0 + math.log2(1.0 + to_fill / FIRST_WINDOW_BYTES)
         served_ms = self.site.latency_ms + size_bytes / bytes_per_ms
-        return self.routes.get(request.city, 1.0) * (self.slower * served_ms + link.rtt_ms * trips)
+        return self.routes.get(request.city, 1.0) * (self.slower * served_ms + path.rtt_ms * trips)
 
     def unannounced(self) -> "TrueBackend":
         """The same store, of which nothing but its name is known."""
-        return replace(self, profile=Backend(self.id, discovered=True), _links={})
+        return replace(self, profile=Backend(self.id, discovered=True), _paths={})
 
-    def link(self, city: str, operation: Operation) -> Link:
+    def path(self, city: str, operation: Operation) -> NetworkPath:
         """The way between the client and the backend, in the direction of the content."""
-        known = self._links.get((city, operation))
+        known = self._paths.get((city, operation))
         if known is None:
-            known = self._links[city, operation] = _link(regions()[city], self.site, operation)
+            known = self._paths[city, operation] = _network_path(regions()[city], self.site, operation)
         return known
 
 
-def _link(city: Region, backend: Backend, operation: Operation) -> Link:
+def _network_path(city: Region, backend: Backend, operation: Operation) -> NetworkPath:
     if backend.latitude is None or backend.longitude is None:
-        return Link(UNKNOWN_PLACE_RTT_MS, backend.throughput_mbps)
+        return NetworkPath(UNKNOWN_PLACE_RTT_MS, backend.throughput_mbps)
     home = nearest_region(backend.latitude, backend.longitude)
     km = distance_km(city.place, place(backend.latitude, backend.longitude))
     estimated_ms = UNMEASURED_RTT_MS + ROUND_TRIP_MS_PER_KM * km
     if home is None:
-        return Link(estimated_ms, backend.throughput_mbps)
+        return NetworkPath(estimated_ms, backend.throughput_mbps)
     ends = (city.name, home) if operation is Operation.STORE else (home, city.name)
     measured_ms, measured_mbps = rtt_ms(*ends), throughput_mbps(*ends)
-    return Link(
+    return NetworkPath(
         measured_ms or estimated_ms,
         backend.throughput_mbps if measured_mbps is None else _shared(backend, home, measured_mbps),
     )

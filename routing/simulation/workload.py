@@ -37,7 +37,7 @@ CITY_SPREAD_DEGREES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ContentClass:
     """A kind of content: its share of the requests, and its sizes as a lognormal."""
 
     content_type: str
@@ -48,14 +48,14 @@ class Kind:
     expected_reads: float = 1.0
 
 
-KINDS = (
-    Kind("image/jpeg", 0.30, 400e3, 1.2, expected_reads=3),
-    Kind("text/html", 0.12, 20e3, 1.3, expected_reads=5),
-    Kind("application/json", 0.16, 8e3, 1.5),
-    Kind("application/pdf", 0.12, 1.2e6, 1.2, retention_months=12),
-    Kind("video/mp4", 0.12, 30e6, 1.3, expected_reads=2),
-    Kind("application/gzip", 0.08, 60e6, 1.5, retention_months=12, expected_reads=0.1),
-    Kind("application/octet-stream", 0.10, 4e6, 2.0),
+CONTENT_CLASSES = (
+    ContentClass("image/jpeg", 0.30, 400e3, 1.2, expected_reads=3),
+    ContentClass("text/html", 0.12, 20e3, 1.3, expected_reads=5),
+    ContentClass("application/json", 0.16, 8e3, 1.5),
+    ContentClass("application/pdf", 0.12, 1.2e6, 1.2, retention_months=12),
+    ContentClass("video/mp4", 0.12, 30e6, 1.3, expected_reads=2),
+    ContentClass("application/gzip", 0.08, 60e6, 1.5, retention_months=12, expected_reads=0.1),
+    ContentClass("application/octet-stream", 0.10, 4e6, 2.0),
 )
 """An assumption: a mixed store, of a site and its backups."""
 
@@ -84,7 +84,7 @@ def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload
     cities = tuple(random.sample(sorted(regions()), rules.cities))
     # Exponential weights: a few cities ask for most of it.
     by_city = list(accumulate(random.expovariate(1.0) for _ in cities))
-    by_kind = list(accumulate(kind.share for kind in KINDS))
+    by_kind = list(accumulate(kind.share for kind in CONTENT_CLASSES))
     arrivals = _arrivals(requests / (rules.hours * 3600.0), random)
     return Workload(
         tuple(
@@ -92,7 +92,7 @@ def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload
                 index,
                 next(arrivals),
                 _drawn(cities, by_city, random),
-                _drawn(KINDS, by_kind, random),
+                _drawn(CONTENT_CLASSES, by_kind, random),
                 rules,
                 random,
             )
@@ -102,7 +102,9 @@ def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload
     )
 
 
-def _request(index: int, at: float, city: str, kind: Kind, rules: WorkloadRules, random: Random) -> Request:
+def _request(
+    index: int, at: float, city: str, kind: ContentClass, rules: WorkloadRules, random: Random
+) -> Request:
     centre = regions()[city]
     latitude = centre.latitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
     longitude = centre.longitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
@@ -119,7 +121,7 @@ def _request(index: int, at: float, city: str, kind: Kind, rules: WorkloadRules,
     return Request(index, at, city, query, random.random() >= rules.unreported)
 
 
-def _size_bytes(kind: Kind, random: Random) -> int:
+def _size_bytes(kind: ContentClass, random: Random) -> int:
     if random.random() < TAIL_SHARE:
         size = TAIL_FROM_BYTES * random.paretovariate(TAIL_EXPONENT)
     else:

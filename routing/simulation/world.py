@@ -11,7 +11,7 @@ from routing.core.geography import Place, distance_km, place
 from routing.core.model import Backend, Candidate, Estimate
 from routing.core.scoring import Weights
 from routing.errors import NoEligibleBackend
-from routing.simulation.events import Effect
+from routing.simulation.events import Disturbance
 from routing.simulation.scenario import Range, Scenario
 from routing.simulation.true_backend import TrueBackend
 from routing.simulation.workload import Request, Workload
@@ -59,7 +59,7 @@ class Prospects(NamedTuple):
     utilities: tuple[float, ...]
 
 
-class Deed(NamedTuple):
+class OperationResult(NamedTuple):
     """How one operation went, or would have gone."""
 
     success: bool
@@ -79,7 +79,7 @@ class World:
         workload: Workload,
         backends: Iterable[TrueBackend],
         *,
-        effects: Iterable[Effect] = (),
+        disturbances: Iterable[Disturbance] = (),
         newcomers: Mapping[str, int] = MappingProxyType({}),
         weights: Weights,
     ) -> None:
@@ -87,7 +87,7 @@ class World:
         self.seed = seed
         self.workload = workload
         self.backends = {one.id: one for one in backends}
-        self.effects = tuple(effects)
+        self.disturbances = tuple(disturbances)
         self.newcomers = newcomers
         self.weights = weights
         self._weight_of = dict(zip(FACTORS, weights, strict=True))
@@ -121,7 +121,7 @@ class World:
         """Remembered, since every policy is compared with it."""
         known = self._prospects.get(request.index)
         if known is None:
-            known = self._prospects[request.index] = self._foresee(request)
+            known = self._prospects[request.index] = self._compute_prospects(request)
         return known
 
     def loaded(self, prospects: Prospects, inflight: Mapping[str, int], request: Request) -> Sequence[float]:
@@ -145,23 +145,23 @@ class World:
         slows_at = self.backends[name].slows_at
         return 1.0 if slows_at is None else 1.0 + inflight / slows_at
 
-    def carry_out(self, request: Request, name: str, inflight: int) -> Deed:
+    def carry_out(self, request: Request, name: str, inflight: int) -> OperationResult:
         """How the request goes there: the same for every policy that chooses it."""
         prospects = self.prospects(request)
         index = prospects.names.index(name)
         fate = luck(self.key, request.index, name)
         usual_ms = prospects.usual_ms[index] * prospects.client * self.slowed(name, inflight)
         if fate.failure >= prospects.candidates[index].estimate.success_probability:
-            return Deed(False, usual_ms * fate.failed_at)
-        return Deed(True, usual_ms * self._spread(self.backends[name], fate))
+            return OperationResult(False, usual_ms * fate.failed_at)
+        return OperationResult(True, usual_ms * self._spread(self.backends[name], fate))
 
     def _spread(self, backend: TrueBackend, fate: Luck) -> float:
         stalled = fate.stall < self.scenario.world.stalls
         hung = STALL[0] + (STALL[1] - STALL[0]) * fate.stalled if stalled else 1.0
         return math.exp(backend.sigma * fate.spread) * hung
 
-    def _foresee(self, request: Request) -> Prospects:
-        under_way = [effect for effect in self.effects if effect.concerns(request)]
+    def _compute_prospects(self, request: Request) -> Prospects:
+        under_way = [effect for effect in self.disturbances if effect.concerns(request)]
         rules = self.scenario.world
         mean_hang = 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
         names, candidates, usual = [], [], []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from routing.replay.columns import Logged, read_row
+from routing.replay.columns import TraceRow, read_row
 from routing.replay.source import Source
 from routing.replay.trace import Trace
 
@@ -16,7 +16,7 @@ NOON = 1_772_625_600
 ROW: Mapping[str, Any] = {"timestamp": NOON, "backend_id": "a", "success": True, "duration_ms": 100}
 
 
-def logged(line: int = 2, **fields: Any) -> Logged:
+def logged(line: int = 2, **fields: Any) -> TraceRow:
     """A row with these fields changed; None takes one out."""
     return read_row(line, {**ROW, **fields}, {})
 

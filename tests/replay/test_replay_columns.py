@@ -71,7 +71,7 @@ def test_two_columns_are_enough() -> None:
     row = read_row(3, {"timestamp": str(NOON), "backend_id": "a"}, {})
     assert row.query == Query(request_id="line:3")
     assert row.outcome is row.propensity is None
-    assert row.told_at == row.at == NOON
+    assert row.outcome_known_at == row.at == NOON
 
 
 def test_json_says_the_same_as_csv() -> None:
@@ -119,8 +119,8 @@ def test_a_duration_is_whole_milliseconds_as_on_the_wire(given: float | None, ke
 
 
 def test_the_outcome_is_known_when_the_operation_is_over() -> None:
-    assert logged(duration_ms=2500).told_at == NOON + 2.5
-    assert logged(duration_ms=None).told_at == NOON
+    assert logged(duration_ms=2500).outcome_known_at == NOON + 2.5
+    assert logged(duration_ms=None).outcome_known_at == NOON
 
 
 @pytest.mark.parametrize(
@@ -200,4 +200,4 @@ def test_whatever_stands_in_a_row_it_is_read_or_refused(fields: dict[str, Any]) 
         row = logged(**fields)
     except BadField:
         return
-    assert 0 <= row.at <= row.told_at
+    assert 0 <= row.at <= row.outcome_known_at

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.replay.estimates import Mean, Quantiles, Seen
+from routing.replay.estimates import Mean, ObservedOutcomes, Quantiles
 
 values = st.lists(st.integers(0, 10**6).map(float), min_size=2, max_size=50)
 
@@ -87,7 +87,7 @@ def test_a_quantile_goes_by_weight() -> None:
 
 
 def test_a_failure_and_an_outcome_without_a_duration_say_nothing_about_time() -> None:
-    seen = Seen()
+    seen = ObservedOutcomes()
     seen.add(True, 100)
     seen.add(True, None)
     seen.add(False, 9000)

@@ -10,8 +10,8 @@ from replay_makers import NOON, logged
 from routing.client import Acknowledgement, InvalidRequest, Overloaded, Selection
 from routing.core.model import Outcome
 from routing.errors import ConfigError
-from routing.replay.choice import Unfit
-from routing.replay.remote import AtServer
+from routing.replay.choice import UnusableRow
+from routing.replay.remote import RemoteDecider
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 AT = datetime.fromtimestamp(NOON, UTC)
@@ -48,8 +48,8 @@ class Client:
         return self.answer
 
 
-def at_server(client: Client) -> AtServer:
-    return AtServer(client, "router:1")  # type: ignore[arg-type]  # it has the three methods that are called
+def at_server(client: Client) -> RemoteDecider:
+    return RemoteDecider(client, "router:1")  # type: ignore[arg-type]  # it has the three methods that are called
 
 
 async def test_an_answer_says_the_choice_and_what_is_believed() -> None:
@@ -82,7 +82,7 @@ async def test_a_server_that_explains_nothing_cannot_be_compared() -> None:
 async def test_what_the_server_calls_invalid_makes_the_row_unfit_and_its_outcome_is_not_taken_in() -> None:
     invalid = InvalidRequest("available_backends: 'x' is not valid", "INVALID_ARGUMENT")
     decider = at_server(Client(selection=invalid, answer=invalid))
-    with pytest.raises(Unfit, match="available_backends: 'x' is not valid"):
+    with pytest.raises(UnusableRow, match="available_backends: 'x' is not valid"):
         await decider.choose(logged())
     assert await decider.teach(Outcome("x", True), at=NOON) == invalid.message
 

@@ -14,10 +14,10 @@ from routing.config.options import RoutingSettings, ServerSettings, Settings
 from routing.core.factors import FACTORS
 from routing.core.model import Backend, Candidate, Estimate, Outcome, Query
 from routing.errors import BadTrace
-from routing.replay.choice import Belief, Choice, Unfit, dollars
-from routing.replay.columns import Logged
+from routing.replay.choice import Belief, RouterChoice, UnusableRow, dollars
+from routing.replay.columns import TraceRow
 from routing.replay.evaluation import Evaluation
-from routing.replay.local import InProcess
+from routing.replay.local import LocalDecider
 from routing.replay.run import replay
 from routing.replay.teach import Teach
 
@@ -31,12 +31,16 @@ class Script:
         self._choices = list(choices)
         self.heard: list[tuple[Any, ...]] = []
 
-    async def choose(self, row: Logged) -> Choice:
+    async def choose(self, row: TraceRow) -> RouterChoice:
         self.heard.append(("asked", round(row.at - NOON, 3)))
         choice = self._choices.pop(0)
         if choice == "unfit":
-            raise Unfit("available_backends: 'x' is not valid")
-        return Choice(choice, BELIEFS) if choice else Choice("", refusal="no eligible backend (a: disabled)")
+            raise UnusableRow("available_backends: 'x' is not valid")
+        return (
+            RouterChoice(choice, BELIEFS)
+            if choice
+            else RouterChoice("", refusal="no eligible backend (a: disabled)")
+        )
 
     async def teach(self, outcome: Outcome, *, at: float) -> str:
         self.heard.append(("taught", round(at - NOON, 3), outcome.backend_id, outcome.success))
@@ -192,12 +196,12 @@ def settings_of(*backends: Backend, **routing: Any) -> Settings:
     return Settings(routing=RoutingSettings(**routing), backends=backends)
 
 
-def chosen(decider: InProcess, **fields: Any) -> Choice:
+def chosen(decider: LocalDecider, **fields: Any) -> RouterChoice:
     return asyncio.run(decider.choose(logged(**fields)))
 
 
 def test_the_router_chooses_and_says_what_it_believes_of_all() -> None:
-    decider = InProcess(settings_of(Backend("a"), Backend("b", latency_ms=9000.0)), seed=0)
+    decider = LocalDecider(settings_of(Backend("a"), Backend("b", latency_ms=9000.0)), seed=0)
     choice = chosen(decider, content_size=10**9)
     assert choice.backend_id == "a"
     assert set(choice.beliefs) == {"a", "b"}
@@ -206,13 +210,13 @@ def test_the_router_chooses_and_says_what_it_believes_of_all() -> None:
 
 
 def test_a_row_that_nobody_can_serve_has_the_reason() -> None:
-    choice = chosen(InProcess(settings_of(Backend("a", enabled=False)), seed=0))
-    assert choice == Choice("", refusal="no eligible backend (a: disabled)")
+    choice = chosen(LocalDecider(settings_of(Backend("a", enabled=False)), seed=0))
+    assert choice == RouterChoice("", refusal="no eligible backend (a: disabled)")
 
 
 def test_names_that_must_not_be_learned_are_unfit_and_their_outcomes_not_taken_in() -> None:
-    decider = InProcess(settings_of(Backend("a"), discover=False), seed=0)
-    with pytest.raises(Unfit, match="available_backends: 'x' is not valid"):
+    decider = LocalDecider(settings_of(Backend("a"), discover=False), seed=0)
+    with pytest.raises(UnusableRow, match="available_backends: 'x' is not valid"):
         chosen(decider, available_backends=["a", "x"])
     why = asyncio.run(decider.teach(Outcome("x", True, happened_at=NOON), at=NOON))
     assert why.startswith("backend_id: 'x' is not valid")
@@ -222,14 +226,14 @@ def test_what_was_not_carried_out_is_no_load() -> None:
     """Else each choice that does not agree would fill its backend for half a minute."""
     profiles = (Backend("a", max_inflight=2, success_rate=0.97), Backend("b"))
     rows = [{"timestamp": NOON + number, "backend_id": "b"} for number in range(10)]
-    values = replayed(rows, InProcess(settings_of(*profiles), seed=0)).values(weighted=False)
+    values = replayed(rows, LocalDecider(settings_of(*profiles), seed=0)).values(weighted=False)
     assert values["backends"]["a"]["router"] == 10
 
 
 def test_a_replay_touches_no_state_of_a_server(tmp_path: Any) -> None:
     state = tmp_path / "state.db"
     settings = Settings(ServerSettings(state=f"sqlite:///{state}"), backends=(Backend("a"),))
-    replayed([{}], InProcess(settings, seed=0))
+    replayed([{}], LocalDecider(settings, seed=0))
     assert not state.exists()
 
 
@@ -242,10 +246,10 @@ def test_the_same_trace_and_seed_give_the_same_values(strategy: str) -> None:
         for number in range(300)
     ]
     settings = settings_of(*map(Backend, "abc"))
-    one, same = (replayed(rows, InProcess(settings, seed=3)).values(weighted=False) for _ in range(2))
+    one, same = (replayed(rows, LocalDecider(settings, seed=3)).values(weighted=False) for _ in range(2))
     assert one == same
     if strategy == "adaptive":
-        assert replayed(rows, InProcess(settings, seed=4)).values(weighted=False) != one
+        assert replayed(rows, LocalDecider(settings, seed=4)).values(weighted=False) != one
 
 
 TRUE_RATES = {"a": 0.6, "b": 0.75, "c": 0.95}
@@ -279,7 +283,7 @@ def test_the_weighted_estimate_is_what_the_choices_are_truly_worth(teach: Teach,
     """The world is known, so the true success of the router's own choices is, too."""
     rows = world(5, 3000, skew)
     profiles = [Backend(name, success_rate=0.9) for name in "abc"]
-    values = replayed(rows, InProcess(settings_of(*profiles), seed=0), teach=teach).values(weighted=True)
+    values = replayed(rows, LocalDecider(settings_of(*profiles), seed=0), teach=teach).values(weighted=True)
     shares = {name: values["backends"][name]["router_share"] for name in "abc"}
     truly = sum(share * TRUE_RATES[name] for name, share in shares.items())
     seen = values["seen"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from replay_makers import NOON, csv_lines, json_lines, trace_of, written
 
 from routing.errors import BadTrace
-from routing.replay.source import LONGEST_LINE, Source
+from routing.replay.source import MAX_LINE_CHARACTERS, Source
 
 HEADER = "timestamp,backend_id,success,duration_ms"
 
@@ -82,7 +82,7 @@ def test_a_file_is_read_by_its_path_and_says_how_far(tmp_path: Path) -> None:
             json_lines([{"duration_ms": float("nan")}]),
             "text: line 1: expected a JSON object: NaN is no number",
         ),
-        ("{" + " " * LONGEST_LINE, "text: line 1: expected at most 4,194,304 characters in a line"),
+        ("{" + " " * MAX_LINE_CHARACTERS, "text: line 1: expected at most 4,194,304 characters in a line"),
         (gzip.compress(json_lines([{}] * 9).encode())[:-9], "text: expected a file that can be read: "),
         (
             f"{HEADER}\n{NOON},".encode() + b"\xe9,true,\n",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from routing.errors import InvalidArgument, MissingExtra
 from routing.simulation import bandits, scenario
 from routing.simulation.generate import draw
-from routing.simulation.measures import Back, measures
-from routing.simulation.peers import UnderWay
+from routing.simulation.measures import Recovery, measures
+from routing.simulation.peers import OperationsInFlight
 from routing.simulation.play import Play, Report
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import EventRules, Scenario
@@ -21,7 +21,7 @@ from routing.simulation.world import World
 BESIDES_LIBRARIES = [name for name in POLICIES if name != "linucb"]
 
 
-class Told:
+class Scripted:
     """Does what the test says, and remembers what it hears."""
 
     def __init__(self, says: "dict[range, str]") -> None:
@@ -69,7 +69,7 @@ def test_a_uniform_choice_regrets_about_1() -> None:
 @pytest.mark.parametrize("name", BESIDES_LIBRARIES)
 def test_every_policy_plays_the_same_way_twice(name: str) -> None:
     one, again = play(world("newcomer"), name), play(world("newcomer"), name)
-    assert one.choices == again.choices
+    assert one.decisions == again.decisions
 
 
 def test_two_policies_that_choose_alike_fare_alike() -> None:
@@ -78,7 +78,7 @@ def test_two_policies_that_choose_alike_fare_alike() -> None:
     fates: dict[tuple[int, str], object] = {}
     met = 0
     for one in by_name.values():
-        for choice in one.choices:
+        for choice in one.decisions:
             fate = choice.success, choice.duration_ms
             met += (choice.request.index, choice.backend_id) in fates
             assert fates.setdefault((choice.request.index, choice.backend_id), fate) == fate
@@ -87,11 +87,11 @@ def test_two_policies_that_choose_alike_fare_alike() -> None:
 
 def test_an_outcome_is_told_when_the_operation_has_ended_and_not_before() -> None:
     drawn = world("load")
-    told = Told({range(200): next(iter(drawn.backends))})
-    Play(drawn).run(told)
+    policy = Scripted({range(200): next(iter(drawn.backends))})
+    Play(drawn).run(policy)
     requests = drawn.workload.requests
     late = 0
-    for report, asked in told.heard:
+    for report, asked in policy.heard:
         following = requests[asked + 1].at
         assert requests[asked].at < report.ended_at <= following
         late += asked > report.request.index
@@ -100,20 +100,20 @@ def test_an_outcome_is_told_when_the_operation_has_ended_and_not_before() -> Non
 
 def test_what_nobody_reports_is_not_told() -> None:
     drawn = world(requests=2000)
-    told = Told({range(2000): next(iter(drawn.backends))})
-    Play(drawn).run(told)
+    policy = Scripted({range(2000): next(iter(drawn.backends))})
+    Play(drawn).run(policy)
     silent = {request.index for request in drawn.workload.requests if not request.reported}
     assert silent
-    assert not silent & {report.request.index for report, _ in told.heard}
+    assert not silent & {report.request.index for report, _ in policy.heard}
 
 
 def test_leaving_and_coming_back_are_counted() -> None:
     drawn = outage()
-    [effect] = drawn.effects
+    [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
     # It stays for ten requests of the outage, and is back thirty after its end.
     says = {range(110): effect.backend_id, range(110, 230): other, range(230, 400): effect.backend_id}
-    found = measures(Play(drawn).run(Told(says)))
+    found = measures(Play(drawn).run(Scripted(says)))
     [left] = found.left
     assert 0 < left <= 9
     [back] = found.back
@@ -124,29 +124,29 @@ def test_leaving_and_coming_back_are_counted() -> None:
 @pytest.mark.parametrize(("rechecks", "more"), [([135], 0), ([125], 1), ([118, 125], 2), ([125, 135], 1)])
 def test_to_look_once_whether_it_works_again_is_not_to_stay(rechecks: list[int], more: int) -> None:
     drawn = outage()
-    [effect] = drawn.effects
+    [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
 
     def left(visits: list[int]) -> int:
         says = {range(visit, visit + 1): effect.backend_id for visit in visits}
         says |= {range(110): effect.backend_id, range(110, 400): other}
-        return measures(Play(drawn).run(Told(says))).left[0]
+        return measures(Play(drawn).run(Scripted(says))).left[0]
 
     assert left(rechecks) == left([]) + more
 
 
 def test_traffic_that_never_comes_back_is_said_to() -> None:
     drawn = outage()
-    [effect] = drawn.effects
+    [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
-    found = measures(Play(drawn).run(Told({range(110): effect.backend_id, range(110, 400): other})))
-    assert found.back == (Back(200, False),)
+    found = measures(Play(drawn).run(Scripted({range(110): effect.backend_id, range(110, 400): other})))
+    assert found.back == (Recovery(200, False),)
 
 
 def test_who_never_went_there_has_nothing_to_leave() -> None:
     drawn = outage()
-    other = next(name for name in drawn.backends if name != drawn.effects[0].backend_id)
-    assert measures(Play(drawn).run(Told({range(400): other}))).left == ()
+    other = next(name for name in drawn.backends if name != drawn.disturbances[0].backend_id)
+    assert measures(Play(drawn).run(Scripted({range(400): other}))).left == ()
 
 
 def test_learning_beats_the_rules_where_the_profiles_are_wrong() -> None:
@@ -171,7 +171,9 @@ def test_peak_ewma_leaves_what_became_slow_alone() -> None:
     nothing happens; but a backend that takes a hundred times as long loses."""
     event = EventRules(slower=(100.0, 100.0))
     drawn = draw(Scenario("test", "test", "test", events=(event,)), seed=1, requests=800)
-    slow = [choice.backend_id == drawn.effects[0].backend_id for choice in play(drawn, "peak-ewma").choices]
+    slow = [
+        choice.backend_id == drawn.disturbances[0].backend_id for choice in play(drawn, "peak-ewma").decisions
+    ]
     assert sum(slow) < 800 / 8 / 2
 
 
@@ -183,7 +185,7 @@ def test_linucb_learns_what_the_profiles_have_wrong() -> None:
 
 def test_linucb_takes_newcomers_in() -> None:
     pytest.importorskip("mabwiser", reason="needs the extra peers")
-    assert len(play(world("newcomer"), "linucb").choices) == 200
+    assert len(play(world("newcomer"), "linucb").decisions) == 200
 
 
 def test_linucb_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +195,7 @@ def test_linucb_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_a_peer_never_hears_of_does_not_stay_under_way() -> None:
-    under_way = UnderWay()
+    under_way = OperationsInFlight()
     for at in (0.0, 10.0, 50.0):
         under_way.begin("a", at)
     under_way.end("a")

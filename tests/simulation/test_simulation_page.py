@@ -9,7 +9,7 @@ import pytest
 from doc_tables import markdown_table
 
 from routing.simulation import scenario
-from routing.simulation.policies import POLICIES, STRATEGY_ROWS
+from routing.simulation.policies import POLICIES, STRATEGY_POLICIES
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "simulation.md"
 
@@ -48,7 +48,7 @@ def test_the_page_lists_every_key(name: str) -> None:
 
 
 def test_the_page_names_every_peer() -> None:
-    peers = set(POLICIES) - {row.name for row in STRATEGY_ROWS}
+    peers = set(POLICIES) - {row.name for row in STRATEGY_POLICIES}
     text = PAGE.read_text(encoding="utf-8").split("## Policies")[1]
     assert peers <= set(re.findall(r"`([a-z-]+)`", text))
 

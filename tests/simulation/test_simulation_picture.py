@@ -39,8 +39,10 @@ def test_it_has_title_axes_legend_and_the_event() -> None:
     assert "outage, seed 0: static, simulated, regret 0.500" in said
     assert "share of requests" in said
     assert any(text.startswith("requests so far") for text in said)
-    assert {choice.backend_id for choice in play.choices} <= {*said}
-    assert any(text.startswith(play.world.effects[0].backend_id) and text.endswith("% fail") for text in said)
+    assert {choice.backend_id for choice in play.decisions} <= {*said}
+    assert any(
+        text.startswith(play.world.disturbances[0].backend_id) and text.endswith("% fail") for text in said
+    )
 
 
 def test_a_newcomer_is_said_to_join() -> None:

@@ -30,7 +30,7 @@ def test_a_seed_draws_the_same_world_again_and_another_seed_another(seed: int, n
     one, again, other = (world(name, seed=number, requests=20) for number in (seed, seed, seed + 1))
     assert one.workload == again.workload
     assert one.backends == again.backends
-    assert one.effects == again.effects
+    assert one.disturbances == again.disturbances
     assert one.workload != other.workload
 
 
@@ -85,7 +85,7 @@ def test_the_day_has_its_cycle() -> None:
 
 def test_an_event_lasts_as_long_as_it_says() -> None:
     drawn = with_event(starts=(0.25, 0.25), lasts=(0.5, 0.5), fails=(1.0, 1.0))
-    [effect] = drawn.effects
+    [effect] = drawn.disturbances
     assert (effect.first, effect.last) == (50, 150)
     index = list(drawn.backends).index(effect.backend_id)
     chances = [
@@ -97,7 +97,7 @@ def test_an_event_lasts_as_long_as_it_says() -> None:
 
 def test_a_gradual_event_grows() -> None:
     drawn = with_event(slower=(4.0, 4.0), gradually=True)
-    [effect] = drawn.effects
+    [effect] = drawn.disturbances
     strengths = [effect.strength(request)[0] for request in drawn.workload.requests]
     assert strengths[0] == 1.0
     assert strengths == sorted(strengths)
@@ -105,15 +105,15 @@ def test_a_gradual_event_grows() -> None:
 
 
 def test_an_event_of_some_cities_or_types_spares_the_others() -> None:
-    [by_city] = with_event(slower=(4.0, 4.0), cities=(0.5, 0.5)).effects
-    [by_type] = with_event(slower=(4.0, 4.0), types=2).effects
+    [by_city] = with_event(slower=(4.0, 4.0), cities=(0.5, 0.5)).disturbances
+    [by_type] = with_event(slower=(4.0, 4.0), types=2).disturbances
     assert len(by_city.cities) == 6
     assert len(by_type.types) == 2
 
 
 def test_an_event_comes_again_after_its_pauses() -> None:
     drawn = with_event(starts=(0.1, 0.1), lasts=(0.1, 0.1), pauses=(0.2, 0.2), fails=(1.0, 1.0))
-    assert [(one.first, one.last) for one in drawn.effects] == [(20, 40), (80, 100), (140, 160)]
+    assert [(one.first, one.last) for one in drawn.disturbances] == [(20, 40), (80, 100), (140, 160)]
 
 
 def test_a_newcomer_is_not_there_before_and_nobody_has_its_profile() -> None:
