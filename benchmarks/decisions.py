@@ -1,7 +1,7 @@
-"""How far from the clairvoyant our strategies and the peers stay: the table of docs/decisions.md.
+"""Regret of our strategies and of the peers: the tables of docs/decisions.md.
 
     python benchmarks/decisions.py            # prints the table: 10 scenarios, seeds 1000 to 1004
-    python benchmarks/decisions.py --write    # and puts it into docs/decisions.md
+    python benchmarks/decisions.py --write    # and writes it to docs/decisions.md
     python benchmarks/decisions.py --only outage,flapping --seeds 3
     python benchmarks/decisions.py --server --only outage --seeds 1   # through real servers, over gRPC
 
@@ -35,11 +35,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "decisions.md"
 STRATEGIES = ("adaptive", "hybrid")
 PEERS = ("linucb", "ducb", "ejection", "static", "peak-ewma", "round-robin")
 FIRST_SEED = 1000
-"""Far from those that anything was tuned on (0 to 199)."""
+"""Held out: everything was tuned on seeds 0 to 199."""
 
 
 class Job(NamedTuple):
-    """One world, to be played by each policy."""
+    """One world and the policies to play in it."""
 
     scenario: str
     seed: int
@@ -49,7 +49,7 @@ class Job(NamedTuple):
 
 
 def results(job: Job) -> list[tuple[str, Measures]]:
-    """What each policy came to in this world."""
+    """Each policy's measures in this world."""
     world = draw(scenario.load(job.scenario), seed=job.seed, requests=job.requests)
     play = served if job.server else in_process
     return [(name, measures(play(world, name))) for name in job.policies]
@@ -68,7 +68,7 @@ def served(world: World, name: str) -> Play:
 
 @contextmanager
 def server(config: str) -> Iterator[str]:
-    """A real server in a process of its own, as its address."""
+    """Starts a server in its own process; yields its address."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "world.toml"
         file.write_text(config)
@@ -93,7 +93,7 @@ def table(found: dict[tuple[str, str], list[Measures]], names: Sequence[str], po
     rows = []
     for policy in policies:
         runs = [[one.regret for one in found[name, policy]] for name in names]
-        # Of the seeds' means over all scenarios, so that it says how sure the last column is.
+        # The deviation of the seeds' means over all scenarios is the uncertainty of the last column.
         means = [fmean(column) for column in zip(*runs, strict=True)]
         label = f"**{policy}**" if policy in STRATEGIES else policy
         rows.append((label, *map(spread, runs), spread(means)))
@@ -101,7 +101,7 @@ def table(found: dict[tuple[str, str], list[Measures]], names: Sequence[str], po
 
 
 def reactions(found: dict[tuple[str, str], list[Measures]], policies: Sequence[str]) -> str:
-    """How soon a failing backend is left and used again: mean, and the worst."""
+    """How soon a failing backend is left and used again: mean and maximum."""
     return markdown_table(
         ("policy", "outage: requests until left", "most", "decisions until back", "most", "never back"),
         [
@@ -133,7 +133,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def write(name: str, text: str) -> None:
-    """Puts a table between its markers on the page."""
+    """Writes a table between its markers on the page."""
     page = PAGE.read_text(encoding="utf-8")
     between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     assert between.search(page), f"docs/decisions.md has no place for {name}"
@@ -159,7 +159,7 @@ def arguments() -> argparse.Namespace:
 def played(
     jobs: Sequence[Job], processes: int | None, said: Callable[[str], object]
 ) -> dict[tuple[str, str], list[Measures]]:
-    """{(scenario, policy): what it came to, by seed}."""
+    """{(scenario, policy): measures by seed}."""
     by_job = {}
     with ProcessPoolExecutor(processes) as pool:
         futures = {pool.submit(results, job): job for job in jobs}
@@ -181,7 +181,7 @@ def main() -> None:
         if given.policies
         else (*STRATEGIES, *(() if given.server else PEERS))
     )
-    # The largest worlds first: what begins last should end soon.
+    # The largest worlds first, so that no core is left with a long job at the end.
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     ordered = sorted(names, key=lambda name: -scenario.load(name).world.backends)
     jobs = [Job(name, seed, policies, given.requests, given.server) for name in ordered for seed in seeds]

@@ -1,5 +1,6 @@
-"""A made-up world to try deciders in: its truth is drawn from measured tables, and known.
+"""Simulated worlds in which routing policies are compared.
 
-Whatever comes out of it is simulated. It says how a policy copes with what the scenario
-does, not how fast any real backend is.
+The truth of a world is drawn from measured tables and known to the simulator, so regret can
+be computed exactly. Every figure is simulated: it says how a policy copes with the scenario,
+not how fast any real backend is.
 """

@@ -1,8 +1,8 @@
-"""Bandits: what the contract's weighted sum leaves unexplained is learned as a reward.
+"""Contextual bandits that learn the residuals of the contract's weighted sum.
 
-The rules give each backend a score from its profile; an outcome tells what it was worth
-in truth; the difference is the residual that a bandit learns. That is the strongest way
-we know to use a library here: without it the bandit would have to learn the prices too.
+The static rules score each backend from its profile, an outcome shows the true score, and
+the bandit learns the difference. That is the strongest use of a library that we know here:
+without the static score the bandit would have to learn the prices too.
 """
 
 import math
@@ -18,34 +18,34 @@ from routing.simulation.workload import CONTENT_CLASSES, Request
 
 
 class Residuals:
-    """What outcomes are worth beyond the rules' score, in [-1, 1]."""
+    """Rewards of outcomes relative to the static score, in [-1, 1]."""
 
     def __init__(self, play: Play) -> None:
         self._sums = ProfileScores(play)
 
     def score(self, request: Request, name: str) -> float:
-        """The rules' score."""
+        """The static score."""
         return self._sums.score(request, name)
 
     def reward(self, report: Report) -> float:
-        """The weighted sum with what happened in place of what was promised. Of a failure
-        the time says nothing, and the promised one stands."""
+        """The weighted sum with the observed values, minus that with the profile's. The duration
+        of a failure says nothing, so the profile's stands."""
         promised = self._sums.promised_ms(report.request, report.backend_id)
         slower = report.duration_ms / promised if report.success else 1.0
-        worth = self._sums.score(
+        observed = self._sums.score(
             report.request, report.backend_id, slower=slower, success=float(report.success)
         )
-        return worth - self._sums.score(report.request, report.backend_id)
+        return observed - self._sums.score(report.request, report.backend_id)
 
 
 class DiscountedUcb:
     """Discounted UCB (Garivier and Moulines, "On upper-confidence bound policies for
-    switching bandit problems", 2011; arXiv 0805.3415): old rewards count less and less, so
-    that what was not tried lately is tried again.
+    switching bandit problems", 2011; arXiv 0805.3415): rewards are discounted, so a backend
+    without recent outcomes is retried.
 
-    Tuned on other seeds: of DISCOUNT 0.99 and 0.998 and of WIDTH 0.02, 0.05 and 0.1 the best mean
-    regret (0.100; the worst of them 0.166). The width of the paper, 2 B √ξ with
-    B = 1 and ξ = 1/2 tries everything all the time where rewards differ by hundredths.
+    Tuned on other seeds: of DISCOUNT 0.99 and 0.998 and of WIDTH 0.02, 0.05 and 0.1 these have
+    the best mean regret (0.100; the worst 0.166). The paper's width, 2 B √ξ with B = 1 and
+    ξ = 1/2, explores all the time where rewards differ by hundredths.
     """
 
     DISCOUNT = 0.998
@@ -69,16 +69,16 @@ class DiscountedUcb:
         self._sums[name] = self._sums.get(name, 0.0) + self._residuals.reward(report)
 
     def _upper(self, name: str, total: float) -> float:
-        # Never tried: as if it had been once, with the profile proved right.
+        # The prior: one outcome that confirmed the profile.
         count = self._counts.get(name, 0.0)
         return self._sums.get(name, 0.0) / (count + 1.0) + self.WIDTH * math.sqrt(total / (count + 1.0))
 
 
 class LinUcb:
-    """LinUCB (Li, Chu, Langford and Schapire, 2010) as MABWiser has it, on residuals.
+    """LinUCB (Li, Chu, Langford and Schapire, 2010) as implemented in MABWiser, on residuals.
 
-    The context is a constant, the logarithm of the size, the client's place on the globe as
-    three coordinates, reading or not, and the type. Tuned on other seeds: ALPHA 0.02 and 0.1 are
+    The context is a constant, the logarithm of the size, the client's position as three
+    coordinates, the operation, and the content type. Tuned on other seeds: ALPHA 0.02 and 0.1 are
     alike (mean regret 0.101 and 0.104), 0.3 explores too much (0.154), and the library's default
     is 1; the ridge L2 of 1 is the default.
     """
@@ -98,8 +98,8 @@ class LinUcb:
             LearningPolicy.LinUCB(alpha=self.ALPHA, l2_lambda=self.L2),
             seed=random.randrange(1 << 31),
         )
-        # The library wants data before the first question: each profile proved right once,
-        # in no context at all.
+        # The library must be fitted before it can predict: one zero residual per backend, in an
+        # all-zero context, which changes no coefficient.
         nothing = [[0.0] * self._width for _ in self._arms]
         self._bandit.fit(list(self._arms), [0.0] * len(self._arms), nothing)
 

@@ -1,4 +1,4 @@
-"""The tables that ship with the simulator: regions, the links between them, services."""
+"""Reads the tables that ship with the simulator: regions, network paths, storage services."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -12,19 +12,19 @@ from routing.core.geography import Place, distance_km, place
 
 SAME_REGION_RTT_MS = 1.0
 SAME_REGION_MBPS = 10_000.0
-"""A link within a region, which the tables leave out: a metropolitan fibre."""
+"""A path within a region, which the tables do not contain: metropolitan fibre."""
 
 UNPUBLISHED_SIGMA = 0.29
-"""The spread of a service for which none was published: that of S3, the median of those known."""
+"""Log-spread of services without a published one: that of S3, the median of the published ones."""
 
 NEAR_KM = 200.0
-"""A backend is taken to stand in a region of the tables that is no farther from it: clouds of
-different providers in one city are some 50 km apart, cities on one backbone some 300 km."""
+"""A backend within this distance of a region uses the region's network paths: regions of different
+providers in one city are about 50 km apart, cities on one backbone about 300 km."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A cloud region and its place; `egress_usd_per_gb` None where no price is known."""
+    """A cloud region; `egress_usd_per_gb` None: price unknown."""
 
     name: str
     latitude: float
@@ -33,14 +33,14 @@ class Region:
 
     @property
     def place(self) -> Place:
-        """The region as a point on the globe."""
+        """The region's position."""
         return place(self.latitude, self.longitude)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A kind of store: an object takes `base_ms + ms_per_mib × size` in its own region, spread
-    as a lognormal of `sigma`. `egress_usd_per_gb` None means that of the region."""
+    """A storage service: storing an object from within its region takes `base_ms + ms_per_mib ×
+    size`, times a lognormal of `sigma`. `egress_usd_per_gb` None: the region's price."""
 
     name: str
     regions: tuple[str, ...]
@@ -52,8 +52,8 @@ class Service:
     request_usd_per_1000: float
     affinity: Mapping[str, float]
 
-    def stands_in(self, region: str) -> bool:
-        """Whether the service is offered there."""
+    def offered_in(self, region: str) -> bool:
+        """Whether the region has the service."""
         return any(region.startswith(name) if name.endswith(":") else region == name for name in self.regions)
 
 
@@ -80,7 +80,7 @@ def services() -> Mapping[str, Service]:
 
 
 def rtt_ms(one: str, other: str) -> float | None:
-    """The measured round trip from one region to another, or back where only that was measured."""
+    """Measured round trip between two regions, falling back to the reverse direction; None: unmeasured."""
     if one == other:
         return SAME_REGION_RTT_MS
     table = _matrix("rtt_ms.csv")
@@ -88,7 +88,7 @@ def rtt_ms(one: str, other: str) -> float | None:
 
 
 def throughput_mbps(source: str, target: str) -> float | None:
-    """The measured throughput of 64 connections together."""
+    """Measured total throughput of 64 connections."""
     if source == target:
         return SAME_REGION_MBPS
     return _matrix("throughput_mbps.csv")[source][target]
@@ -96,7 +96,7 @@ def throughput_mbps(source: str, target: str) -> float | None:
 
 @cache
 def median_throughput_mbps(target: str) -> float:
-    """Of all links into the region the middle one: what a profile can know of it."""
+    """Median throughput of all paths into the region, which is what a profile can state."""
     table = _matrix("throughput_mbps.csv")
     return median(
         speed for source, row in table.items() if source != target and (speed := row[target]) is not None
@@ -105,7 +105,7 @@ def median_throughput_mbps(target: str) -> float:
 
 @cache
 def nearest_region(latitude: float, longitude: float) -> str | None:
-    """The region of the tables that stands for this place, if one is near enough."""
+    """The nearest region of the tables, if it is within NEAR_KM."""
     here = place(latitude, longitude)
     distance, name = min((distance_km(here, one.place), one.name) for one in regions().values())
     return name if distance <= NEAR_KM else None

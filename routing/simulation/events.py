@@ -1,4 +1,4 @@
-"""What happens in a world: who becomes slower or fails, from when to when, and for whom."""
+"""Disturbances: which backend becomes slower or fails, when, and for which requests."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,11 @@ from routing.simulation.workload import CONTENT_CLASSES, Request, Workload
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One backend's condition from one moment to another, Unix seconds.
+    """One backend is slower or fails for a while.
 
-    `first` and `last` are the numbers of the requests between which it lies, `last` the
-    first after it. Empty `cities` or `types` mean all.
+    It affects the requests with indices from `first` up to but not including `last`;
+    `begins_at` and `ends_at` are the same bounds in Unix seconds. Empty `cities` or `types`
+    mean all.
     """
 
     backend_id: str
@@ -31,17 +32,17 @@ class Disturbance:
 
     @property
     def whole(self) -> bool:
-        """Whether everybody feels it, at once."""
+        """Whether it affects all requests, at full strength from the start."""
         return not (self.gradually or self.cities or self.types)
 
     @property
-    def said(self) -> str:
-        """What becomes of the backend, in short."""
+    def summary(self) -> str:
+        """Short description for pictures."""
         words = [f"{self.slower:.1f} times as long"] if self.slower != 1.0 else []
         return ", ".join([*words, f"{self.fails:.0%} fail"] if self.fails else words)
 
-    def concerns(self, request: Request) -> bool:
-        """Whether this request meets it."""
+    def affects(self, request: Request) -> bool:
+        """Whether this request is affected."""
         return (
             self.first <= request.index < self.last
             and (not self.cities or request.city in self.cities)
@@ -49,7 +50,7 @@ class Disturbance:
         )
 
     def strength(self, request: Request) -> tuple[float, float]:
-        """How many times as long the operation takes, and what share of successes is lost."""
+        """Factor on the duration, and the share of successes that become failures."""
         if not self.gradually:
             return self.slower, self.fails
         grown = (request.index - self.first) / (self.last - self.first)
@@ -59,17 +60,17 @@ class Disturbance:
 def disturbances(
     rules: EventRules, title: str, backend_id: str, workload: Workload, random: Random
 ) -> Iterator[Disturbance]:
-    """The rule's effects on this backend, in the order in which they come."""
+    """Draws the event's disturbances of this backend, in order of time."""
     requests = workload.requests
     cities = _some(workload.cities, round(drawn(rules.cities, random) * len(workload.cities)), random)
     types = _some(
         [kind.content_type for kind in CONTENT_CLASSES], rules.types or len(CONTENT_CLASSES), random
     )
-    # The logarithm is drawn evenly: twice as slow and twice as fast are equally far.
     begins = drawn(rules.starts, random)
     while begins < 1.0:
         ends = min(begins + drawn(rules.lasts, random), 1.0)
         first, last = (round(share * len(requests)) for share in (begins, ends))
+        # Uniform in the logarithm: twice as slow and twice as fast are equally likely.
         slower = math.exp(drawn((math.log(rules.slower[0]), math.log(rules.slower[1])), random))
         fails = drawn(rules.fails, random)
         if first < last:
@@ -93,10 +94,10 @@ def disturbances(
 
 
 def drawn(span: Range, random: Random) -> float:
-    """A number between the two ends."""
+    """Draws a number from the range."""
     return random.uniform(*span)
 
 
 def _some(names: Sequence[str], count: int, random: Random) -> frozenset[str]:
-    """So many of the names; empty where that is all of them."""
+    """Draws `count` of the names; the empty set stands for all."""
     return frozenset() if count >= len(names) else frozenset(random.sample(names, max(count, 1)))

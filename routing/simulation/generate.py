@@ -1,6 +1,7 @@
-"""Draws a world: one scenario and one seed give the same world.
+"""Draws a world from a scenario and a seed; the same two give the same world.
 
-To the last digit on one version of Python; 3.12 began to round sums better than 3.11.
+Worlds are equal to the last digit within one version of Python: 3.12 sums floats more exactly
+than 3.11.
 """
 
 import math
@@ -25,14 +26,14 @@ from routing.simulation.workload import workload
 from routing.simulation.world import World
 
 PROMISED_SUCCESS = 0.999
-"""What every drawn profile says: the monthly uptime of the providers' service level agreements."""
+"""Success rate in every drawn profile: the uptime of the providers' service level agreements."""
 
 STORAGE_REFERENCE_EGRESS = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
-"""The egress price of the regions whose storage price is in the table; elsewhere storage is
-scaled as egress, as in examples/clouds.toml."""
+"""Egress price of the regions whose storage price is in the table. In other regions the storage
+price scales with the egress price, as in examples/clouds.toml."""
 
 SAMPLED_REQUESTS = 400
-"""So many requests, evenly spread, tell which backend is best for most."""
+"""Backends are ranked by this many evenly spread requests."""
 
 RANKS = {"favourite": 0, "second": 1, "third": 2}
 
@@ -45,7 +46,7 @@ def draw(
     profiles: Sequence[Backend] = (),
     weights: Weights | None = None,
 ) -> World:
-    """The world of this seed, with these backends, or where none are given with drawn ones."""
+    """The world of this seed, with the given profiles, or with drawn ones if there are none."""
     key = f"{scenario.name}/{seed}"
     load = workload(scenario.workload, requests=requests, random=Random(f"{key}/workload"))
     given = tuple(one for one in profiles if one.enabled)
@@ -66,19 +67,19 @@ def draw(
 
 
 def drawn_profiles(rules: WorldRules, random: Random) -> Iterator[Backend]:
-    """Different stores in different regions of the tables."""
+    """Draws distinct pairs of service and region."""
     everywhere = [
         (service, region)
         for service in services().values()
         for region in regions().values()
-        if service.name in rules.services and service.stands_in(region.name)
+        if service.name in rules.services and service.offered_in(region.name)
     ]
     for service, region in random.sample(everywhere, rules.backends):
         yield profile(service, region, max_inflight=round(drawn(rules.max_inflight, random)))
 
 
 def profile(service: Service, region: Region, *, max_inflight: int | None = None) -> Backend:
-    """What one could know of this store from the tables, reckoned as in examples/clouds.toml."""
+    """The profile that the tables imply for this service, derived as in examples/clouds.toml."""
     provider, _, name = region.name.partition(":")
     egress = region.egress_usd_per_gb if service.egress_usd_per_gb is None else service.egress_usd_per_gb
     egress = REFERENCE_EGRESS_USD_PER_GB if egress is None else egress
@@ -115,14 +116,14 @@ def _truth(known: Backend, rules: WorldRules, cities: Sequence[str], random: Ran
 
 
 def _sigma(backend_id: str) -> float:
-    """That of the service whose name the backend's begins with, the longest that fits."""
+    """The log-spread of the service with the longest name that is a prefix of the backend's."""
     names = {**{name: name for name in services()}, "aws": "s3", "gcp": "gcs"}
     fitting = [name for name in names if backend_id.startswith(name)]
     return services()[names[max(fitting, key=len)]].sigma if fitting else UNPUBLISHED_SIGMA
 
 
 def _events(world: World, random: Random) -> tuple[list[Disturbance], dict[str, int]]:
-    ranked = _by_merit(world)
+    ranked = _ranked(world)
     happening: list[Disturbance] = []
     newcomers: dict[str, int] = {}
     for rules in world.scenario.events:
@@ -134,15 +135,15 @@ def _events(world: World, random: Random) -> tuple[list[Disturbance], dict[str, 
     return happening, newcomers
 
 
-def _by_merit(world: World) -> list[str]:
-    """The backends by falling number of requests that they are best for, undisturbed."""
+def _ranked(world: World) -> list[str]:
+    """The backends by falling number of requests that each is best for, without disturbances."""
     requests = world.workload.requests
     wins = dict.fromkeys(world.backends, 0.0)
     for request in islice(requests, 0, None, max(len(requests) // SAMPLED_REQUESTS, 1)):
         prospects = world.prospects(request)
         best = max(prospects.utilities, default=0.0)
         for name, utility in zip(prospects.names, prospects.utilities, strict=True):
-            # Where two are best for none, the better of them comes first all the same.
+            # Breaks ties between backends that are best for no request.
             wins[name] += (utility == best) + 1e-6 * utility
     return sorted(wins, key=lambda name: (-wins[name], name))
 

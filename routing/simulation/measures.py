@@ -1,4 +1,4 @@
-"""What a play comes to in numbers."""
+"""Summary figures of a play."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from routing.simulation.play import JudgedDecision, Play
 
 FAILING = 0.3
 SLOW = 2.0
-"""An effect that at least so many operations fail of, or that takes so many times as long, is
-one that a policy should leave the backend for."""
+"""A policy should leave a backend while at least this share of its operations fails, or while
+they take at least this many times as long."""
 
 LEFT_WINDOW, LEFT_RETRIES = 20, 1
-"""A backend counts as left when of so many decisions in a row all but one have passed it by: to
-look once whether it works again is not to stay, though it counts. By chance that happens once in forty times
-to one that gets a quarter of the traffic, and hardly ever to one that gets more."""
+"""A backend counts as left when at most LEFT_RETRIES of LEFT_WINDOW consecutive decisions choose
+it: a single retry is not staying, though it is counted. A backend with a quarter of the traffic meets
+this by chance once in forty windows, one with more hardly ever."""
 
 RETURN_WINDOW, RETURN_COUNT = 10, 5
-"""Traffic counts as back when, of the last ten requests that the healed backend is best for, five
-went to it."""
+"""Traffic counts as back when RETURN_COUNT of the last RETURN_WINDOW requests for which the healed
+backend is best went to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Decisions until the traffic was back; or, where it never was, for how many it stayed away."""
+    """Decisions until the traffic was back; if `returned` is False, until the end of observation."""
 
     decisions: int
     returned: bool
@@ -33,9 +33,9 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """`regret` is 0 for the clairvoyant and 1 for a uniform choice; shares in [0, 1]; times in ms
-    of the operations that succeeded. `left` and `back` hold one number for each time that
-    a backend failed, or became slow, and could be seen to."""
+    """`regret` is 0 for the clairvoyant and 1 for a uniform choice; shares are in [0, 1]; times are
+    of successful operations. `left` and `back` hold one entry for each disturbance that the
+    policy could observe."""
 
     regret: float
     success_rate: float
@@ -47,7 +47,7 @@ class Measures:
 
 
 def measures(play: Play) -> Measures:
-    """Needs at least one choice."""
+    """Summarises a play with at least one decision."""
     choices = play.decisions
     durations = sorted(one.duration_ms for one in choices if one.success) or [0.0]
     lost = sum(one.best - one.utility for one in choices)
@@ -65,14 +65,14 @@ def measures(play: Play) -> Measures:
 
 
 def _bad(play: Play) -> Iterator[Disturbance]:
-    """The effects that come suddenly, for everybody, and are bad enough to leave."""
+    """Disturbances that begin suddenly, affect all requests and are bad enough to leave for."""
     for effect in play.world.disturbances:
         if effect.whole and effect.first > 0 and (effect.fails >= FAILING or effect.slower >= SLOW):
             yield effect
 
 
 def _healed(play: Play) -> Iterator[tuple[Disturbance, int]]:
-    """The effects that end, and the number of the request where the backend's next begins."""
+    """Disturbances that end, each with the index of the request where the backend's next one begins."""
     found = sorted(_bad(play), key=lambda one: (one.backend_id, one.first))
     for effect, following in pairwise([*found, None]):
         assert effect is not None
@@ -83,9 +83,9 @@ def _healed(play: Play) -> Iterator[tuple[Disturbance, int]]:
 
 
 def _left(play: Play, effect: Disturbance) -> int | None:
-    """How many more requests the backend got after the first news of the effect; None where
-    there was no news, because nobody was sent there."""
-    heard_at = min(
+    """Requests sent to the backend after the first report from within the disturbance; None if
+    there was no report."""
+    first_report_at = min(
         (
             report.ended_at
             for report in play.reports
@@ -93,16 +93,16 @@ def _left(play: Play, effect: Disturbance) -> int | None:
         ),
         default=None,
     )
-    if heard_at is None:
+    if first_report_at is None:
         return None
-    went = [
+    chosen = [
         choice.backend_id == effect.backend_id
         for choice in play.decisions[effect.first : effect.last]
-        if choice.request.at >= heard_at
+        if choice.request.at >= first_report_at
     ]
     sent = 0
-    for index, there in enumerate(went):
-        following = sum(went[index : index + LEFT_WINDOW])
+    for index, there in enumerate(chosen):
+        following = sum(chosen[index : index + LEFT_WINDOW])
         if not there and following <= LEFT_RETRIES:
             return sent + following
         sent += there
@@ -110,7 +110,7 @@ def _left(play: Play, effect: Disturbance) -> int | None:
 
 
 def _back(choices: Sequence[JudgedDecision], effect: Disturbance, until: int) -> Recovery | None:
-    """None where the healed backend was best for too few requests to tell."""
+    """None if the healed backend was best for fewer than RETURN_WINDOW requests."""
     went: list[bool] = []
     for choice in choices[effect.last : until]:
         if choice.best_id == effect.backend_id:

@@ -1,4 +1,4 @@
-"""Balancers as others build them, each after its source, to compare ours with."""
+"""Load balancers of other systems, each built after its source, to compare with."""
 
 import math
 from collections import Counter, deque
@@ -14,7 +14,7 @@ from routing.simulation.workload import Request
 
 
 class Uniform:
-    """Any backend as likely as any other."""
+    """Chooses uniformly at random."""
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
         self._random = random
@@ -23,11 +23,11 @@ class Uniform:
         return names[self._random.randrange(len(names))]
 
     def learn(self, report: Report) -> None:
-        """Nothing."""
+        """Learns nothing."""
 
 
 class RoundRobin:
-    """One after the other."""
+    """Cycles through the backends."""
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
         self._turn = -1
@@ -37,11 +37,11 @@ class RoundRobin:
         return names[self._turn % len(names)]
 
     def learn(self, report: Report) -> None:
-        """Nothing."""
+        """Learns nothing."""
 
 
 class Static:
-    """Rules that somebody wrote from the profiles: the contract's weighted sum, nothing learned."""
+    """Static rules from the profiles: the contract's weighted sum without learning."""
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
         self._sums = ProfileScores(play)
@@ -50,12 +50,12 @@ class Static:
         return max(names, key=lambda name: self._sums.score(request, name))
 
     def learn(self, report: Report) -> None:
-        """Nothing."""
+        """Learns nothing."""
 
 
 class OperationsInFlight:
-    """Operations that have begun and not ended. A balancer in the data path sees every end; here
-    some are never told, and are taken to have ended after LONGEST_S."""
+    """Counts operations in flight. A balancer in the data path sees every end; here some outcomes
+    are never reported, and their operations count as ended after LONGEST_S."""
 
     LONGEST_S = 60.0
 
@@ -63,16 +63,16 @@ class OperationsInFlight:
         self._begun: dict[str, deque[float]] = {}
 
     def begin(self, name: str, at: float) -> None:
-        """One more."""
+        """Counts an operation that starts."""
         self._begun.setdefault(name, deque()).append(at)
 
     def end(self, name: str) -> None:
-        """The oldest, since nothing tells them apart."""
+        """Removes the oldest operation, since they are indistinguishable."""
         if self._begun[name]:
             self._begun[name].popleft()
 
     def count(self, name: str, now: float) -> int:
-        """How many there are."""
+        """Operations in flight at `now`."""
         begun = self._begun.get(name)
         while begun and begun[0] < now - self.LONGEST_S:
             begun.popleft()
@@ -80,13 +80,13 @@ class OperationsInFlight:
 
 
 class PeakEwma:
-    """The faster of two at random, by peak-EWMA latency times work under way; and failure
-    accrual (Twitter's Finagle: `p2cPeakEwma`, `FailureAccrualFactory`).
+    """Power of two choices by peak-EWMA latency × (in flight + 1), with failure accrual
+    (Twitter's Finagle: `p2cPeakEwma`, `FailureAccrualFactory`).
 
-    A latency above the average replaces it at once, one below it pulls it down slowly. Finagle
-    forgets over 10 seconds, at thousands of requests a second; here that is TURNS decisions.
-    It starts from what the profile promises for 1 MiB. Tuned on other seeds: 10 and
-    200 turns come to the same.
+    A latency above the average replaces it at once, one below it lowers it slowly. Finagle
+    decays over 10 seconds, at thousands of requests a second; here that is TURNS decisions.
+    The initial latency is the profile's for 1 MiB. Tuned on other seeds: 10 and 200 turns
+    give the same regret.
     """
 
     TURNS = 50.0
@@ -133,15 +133,15 @@ class PeakEwma:
 
 
 class OutlierEjection:
-    """Weighted least request among the backends that the rules like best, without those that
-    fail (Envoy: `least_request`, `outlier_detection`).
+    """Weighted least request among the backends with the best static scores, without ejected
+    ones (Envoy: `least_request`, `outlier_detection`).
 
-    The rules of Static are the priorities, as far as an operator can write them down: those
-    within NEAR of the best score share the load, each by its active requests. Envoy ejects
-    after 5 failures in a row for 30 seconds times the number of ejections, and hosts whose
-    success rate is far below the others'; here the ejection lasts EJECTED decisions times
-    their number. Tuned on other seeds: 3 failures or 5 are alike; a NEAR of 0.05 spreads
-    the load over worse backends (mean regret 0.36 instead of 0.21).
+    The scores of Static are the priorities that an operator could configure: backends within
+    NEAR of the best score share the load by their active requests. Envoy ejects a host after
+    5 consecutive failures, for 30 seconds times the number of ejections, and hosts whose
+    success rate is far below the others'; here an ejection lasts EJECTED decisions times
+    their number. Tuned on other seeds: 3 failures or 5 give the same regret; a NEAR of 0.05
+    spreads the load over worse backends (mean regret 0.36 instead of 0.21).
     """
 
     NEAR = 0.01
@@ -164,8 +164,8 @@ class OutlierEjection:
         active = {name: self._active.count(name, request.at) for name in healthy}
         scores = {name: self._sums.score(request, name, inflight=active[name]) for name in healthy}
         best = max(scores.values())
-        liked = [name for name in healthy if scores[name] >= best - self.NEAR]
-        chosen = min(liked, key=lambda name: (active[name] + 1) / scores[name])
+        preferred = [name for name in healthy if scores[name] >= best - self.NEAR]
+        chosen = min(preferred, key=lambda name: (active[name] + 1) / scores[name])
         self._active.begin(chosen, request.at)
         return chosen
 
@@ -187,23 +187,23 @@ class OutlierEjection:
 
 
 class ProfileScores:
-    """The contract's weighted sum as anybody can reckon it, from the profiles."""
+    """The contract's weighted sum, computed from the profiles."""
 
     def __init__(self, play: Play) -> None:
         self._profiles = {one.id: one for one in play.world.profiles}
         self._weights = dict(zip(FACTORS, play.world.weights, strict=True))
-        # By request and backend; an outcome asks again what its decision asked.
+        # Cache by request and backend: an outcome needs what its decision needed.
         self._promises: dict[tuple[int, str], tuple[Candidate, float]] = {}
 
     def profile(self, name: str) -> Backend:
-        """The profile; of an unknown name the contract's neutral one."""
+        """The profile; for an unknown name the contract's neutral one."""
         known = self._profiles.get(name)
         if known is None:
             known = self._profiles[name] = Backend(name, discovered=True)
         return known
 
     def promised_ms(self, request: Request, name: str) -> float:
-        """What the profile says that the operation takes."""
+        """The duration that the profile implies."""
         return self._promise(request, name)[0].estimate.expected_ms
 
     def score(
@@ -215,8 +215,8 @@ class ProfileScores:
         success: float | None = None,
         inflight: int = 0,
     ) -> float:
-        """With what was learned put in: how many times slower than promised, and the
-        probability of success (None: the profile's)."""
+        """The weighted sum with learned values in place of the profile's: the factor on the
+        duration, the probability of success (None: the profile's), operations in flight."""
         candidate, score = self._promise(request, name)
         if slower == 1.0 and success is None and not inflight:
             return score
@@ -259,4 +259,4 @@ class ProfileScores:
 
 
 _LEARNED = {name: FACTORS[name].score for name in ("performance", "reliability", "load")}
-"""The factors that what was learned, or is under way, can change."""
+"""The factors that depend on what is learned or in flight."""

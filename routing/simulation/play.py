@@ -1,8 +1,7 @@
-"""Plays a policy through a world, one request after the other, and notes what it did.
+"""Runs a policy through a world, request by request, and records its decisions.
 
-An operation is reported when it ends, so there is always work in flight, and a slow
-failure is learned of late. A play is a fold: the same world, policy and dice give the
-same play.
+An operation is reported when it ends, so there is always work in flight, and a slow failure
+is learned late. A play is a fold: the same world, policy and dice give the same play.
 """
 
 import heapq
@@ -16,7 +15,7 @@ from routing.simulation.world import World
 
 
 class Report(NamedTuple):
-    """What a client tells about one operation when it has ended, at `ended_at`."""
+    """A client's report of one operation, made when it ended."""
 
     request: Request
     backend_id: str
@@ -26,19 +25,19 @@ class Report(NamedTuple):
 
 
 class Policy(Protocol):
-    """Whoever decides: a strategy of ours, or a peer."""
+    """Makes the decisions: one of our strategies, or a peer."""
 
     def choose(self, request: Request, names: Sequence[str]) -> str:
-        """One of these backends, at `request.at`."""
+        """Returns one of `names`. The time is `request.at`."""
 
     def learn(self, report: Report) -> None:
-        """Takes in what became of an earlier choice."""
+        """Takes in the outcome of an earlier decision."""
 
 
 class JudgedDecision(NamedTuple):
-    """One decision, and how good it was: utilities in [0, 1] under the contract's weights.
+    """One decision with its true utility in [0, 1] under the contract's weights.
 
-    `best` and `mean` are over the backends that there were; `best_id` is the clairvoyant's.
+    `best` and `mean` are over the backends present; `best_id` is the clairvoyant's choice.
     """
 
     request: Request
@@ -52,27 +51,27 @@ class JudgedDecision(NamedTuple):
 
 
 class Play:
-    """One policy in one world. `choices` grows with the requests; `reports` with the outcomes
-    that were reported before the last of them."""
+    """One policy in one world. `decisions` holds one entry per request, `reports` the outcomes
+    that were reported before the last request."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.decisions: list[JudgedDecision] = []
         self.reports: list[Report] = []
         self._inflight: Counter[str] = Counter()
-        # By the time when they end, then by the number of the request.
-        self._under_way: list[tuple[float, int, Report]] = []
+        # A heap by end time, then by request index.
+        self._running: list[tuple[float, int, Report]] = []
 
     def utilities(self, request: Request) -> Sequence[float]:
-        """What each backend that is there is worth now, this policy's own work in flight
-        counted in."""
+        """The true utility of each present backend, including the load of this policy's own
+        operations in flight."""
         prospects = self.world.prospects(request)
         if not self._inflight:
             return prospects.utilities
         return self.world.loaded(prospects, self._inflight, request)
 
     def run(self, policy: Policy, *, progress: Callable[[int], object] = lambda _: None) -> "Play":
-        """All requests of the world, in turn; `progress` is told how many are done."""
+        """Plays all requests; calls `progress` with the number done so far."""
         for request in self.world.workload.requests:
             self._end_by(request.at, policy)
             self._decide(request, policy)
@@ -83,9 +82,9 @@ class Play:
         names = self.world.prospects(request).names
         utilities = self.utilities(request)
         chosen = policy.choose(request, names)
-        # max takes the first of equals, and so does whoever breaks ties by the order of names.
+        # Ties go to the first name, as in any policy that uses max over the names.
         best = max(range(len(names)), key=utilities.__getitem__)
-        deed = self.world.carry_out(request, chosen, self._inflight[chosen])
+        result = self.world.carry_out(request, chosen, self._inflight[chosen])
         self.decisions.append(
             JudgedDecision(
                 request,
@@ -94,18 +93,18 @@ class Play:
                 utilities[best],
                 sum(utilities) / len(utilities),
                 names[best],
-                deed.success,
-                deed.duration_ms,
+                result.success,
+                result.duration_ms,
             )
         )
-        ended_at = request.at + deed.duration_ms / 1e3
-        report = Report(request, chosen, deed.success, max(round(deed.duration_ms), 1), ended_at)
+        ended_at = request.at + result.duration_ms / 1e3
+        report = Report(request, chosen, result.success, max(round(result.duration_ms), 1), ended_at)
         self._inflight[chosen] += 1
-        heapq.heappush(self._under_way, (ended_at, request.index, report))
+        heapq.heappush(self._running, (ended_at, request.index, report))
 
     def _end_by(self, now: float, policy: Policy) -> None:
-        while self._under_way and self._under_way[0][0] <= now:
-            report = heapq.heappop(self._under_way)[2]
+        while self._running and self._running[0][0] <= now:
+            report = heapq.heappop(self._running)[2]
             if self._inflight[report.backend_id] == 1:
                 del self._inflight[report.backend_id]
             else:
@@ -116,4 +115,4 @@ class Play:
 
 
 PolicyFactory = Callable[[Play, Random], Policy]
-"""Makes a policy for a play. Only the clairvoyant looks at more of it than `world.profiles`."""
+"""Makes a policy for a play. Only the clairvoyant reads more of it than `world.profiles`."""

@@ -1,4 +1,4 @@
-"""Who decides: the strategies of our router, and the table of all policies."""
+"""The table of policies: our strategies, the peers and the clairvoyant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from routing.simulation.workload import Request
 
 
 class LocalStrategy:
-    """A strategy of our own, in a router of its own, in this process."""
+    """One of our strategies, in a router in this process."""
 
     def __init__(self, play: Play, random: Random, strategy: str) -> None:
         world = play.world
@@ -45,7 +45,7 @@ class LocalStrategy:
 
 
 class Clairvoyant:
-    """Knows the truth of the moment, though not the luck: the measure of all others."""
+    """Knows the truth of the moment but not the luck; regret is measured against it."""
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
         self._play = play
@@ -55,7 +55,7 @@ class Clairvoyant:
         return names[max(range(len(names)), key=utilities.__getitem__)]
 
     def learn(self, report: Report) -> None:
-        """Nothing that it did not know."""
+        """Learns nothing: it knows the truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ POLICIES: Mapping[str, PolicyRow] = MappingProxyType(
         row.name: row
         for row in (
             *STRATEGY_POLICIES,
-            PolicyRow("static", "rules from the profiles, nothing learned", Static),
+            PolicyRow("static", "static rules from the profiles", Static),
             PolicyRow("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
             PolicyRow("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
             PolicyRow("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
             PolicyRow("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
             PolicyRow("round-robin", "one after the other", RoundRobin),
-            PolicyRow("random", "any, evenly", Uniform),
+            PolicyRow("random", "uniformly random", Uniform),
             PolicyRow("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),
         )
     }
@@ -96,7 +96,7 @@ POLICIES: Mapping[str, PolicyRow] = MappingProxyType(
 
 
 def make(name: str, play: Play, random: Random) -> Policy:
-    """A fresh policy of this name for this play."""
+    """Makes the policy of this name for this play."""
     if name not in POLICIES:
         raise InvalidArgument("policy", name, f"one of {listed(POLICIES)}")
     return POLICIES[name].make(play, random)

@@ -1,4 +1,4 @@
-"""A strategy of a running server, asked over gRPC: the same play, with everything in between."""
+"""Plays a strategy of a running server over gRPC."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,17 @@ from routing.simulation.workload import Request
 from routing.simulation.world import World
 
 SAME_TIME_S = 1.0
-"""A server that goes by the requests' time answers with it, to the microsecond."""
+"""Tolerance between the time sent and the time answered. A server with clock = "request" answers
+with the request's time to the microsecond; one with its own clock is off by far more."""
 
 
 class UnusableServer(RoutingError):
-    """A server that would not play by the rules of the simulation."""
+    """The server cannot be used for a simulation."""
 
 
 class RemoteStrategy:
-    """Asks and reports at simulated times. UnusableServer where the server knows other backends,
-    has decided before, or goes by a clock of its own."""
+    """Selects and records at simulated times. Raises UnusableServer if the server has other
+    backends, has decided before, or uses its own clock."""
 
     def __init__(self, play: Play, client: RoutingClient, strategy: str) -> None:
         self._client = client
@@ -44,8 +45,8 @@ class RemoteStrategy:
         )
         if abs(selection.at.timestamp() - request.at) > SAME_TIME_S:
             raise UnusableServer(
-                f"the server goes by a clock of its own ({selection.at:%Y-%m-%d %H:%M}); "
-                'start it anew with clock = "request" under [routing]'
+                f"the server uses its own clock ({selection.at:%Y-%m-%d %H:%M}); "
+                'restart it with clock = "request" under [routing]'
             )
         return selection.backend_id
 
@@ -60,7 +61,7 @@ class RemoteStrategy:
 
 
 def server_config(world: World) -> str:
-    """The config file of a server that this world can be played against."""
+    """The config file of a server for this world."""
     tables = [
         "# Profiles of a simulated world, for: routing simulate --target\n"
         '[routing]\nclock = "request"\nmax_backends = 1024\n'
@@ -86,7 +87,7 @@ def _profile(backend: Backend) -> Iterator[str]:
 def _check(world: World, client: RoutingClient) -> None:
     insights = client.insights(hours=1)
     if any(usage.request_count for usage in insights.backend_usage_stats.values()):
-        raise UnusableServer("the server has decided before, and what it learned would count; start it anew")
+        raise UnusableServer("the server has already made decisions; start a fresh one")
     expected = {one.id for one in world.profiles}
     others = sorted(expected ^ set(insights.backend_scores))
     if others:

@@ -1,9 +1,9 @@
-"""A scenario: what is drawn for each seed, from which ranges, and what happens when.
+"""Scenario files: which ranges a world is drawn from, and which events disturb it.
 
-A file is TOML: a title and a line about it, the tables `[world]` and `[workload]`, and any
-number of `[[events]]`. What it leaves out keeps the default. A range is two numbers,
-or one for both ends; each seed draws its own value from it, so that no policy can be
-tuned to a fixed instant or strength.
+A scenario is a TOML file with a title, a one-line description, the tables `[world]` and
+`[workload]`, and any number of `[[events]]`. Missing keys keep their defaults. A range is two
+numbers, or one for both ends. Each seed draws its own value from the range, so no policy can
+be tuned to a fixed instant or strength.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ FOLDER = "simulation/scenarios"
 TARGETS = ("favourite", "second", "third", "any", "all")
 
 Range = tuple[float, float]
-"""The two ends between which a seed draws."""
+"""Low and high end; each seed draws a value between them."""
 
 
 def span(low: float, high: float) -> Validator:
-    """Two numbers, the smaller first, or one that stands for both."""
+    """Validates a range: two numbers, the smaller first, or one number for both ends."""
     one = number(low, high)
     expected = f"two numbers from {low:,} to {high:,}, the smaller first, or one"
 
@@ -46,7 +46,7 @@ def span(low: float, high: float) -> Validator:
 
 
 def _key(default: Any, validator: Validator, about: str) -> Any:
-    """A row: what the key holds where the file leaves it out, what it may hold, what it means."""
+    """A key of the file: its default, its validator and its documentation."""
     return field(default=default, metadata={"validator": validator, "help": about})
 
 
@@ -56,7 +56,7 @@ FACTOR = span(0.01, 1000)
 
 @dataclass(frozen=True, slots=True)
 class WorldRules:
-    """`[world]`: which backends there are, and how far the truth is from their profiles."""
+    """`[world]`: the backends, and how far their true behaviour is from their profiles."""
 
     backends: int = _key(8, whole(2, 100), "how many are drawn from the tables; not used with --config")
     services: frozenset[str] = _key(
@@ -65,41 +65,41 @@ class WorldRules:
         "the services of data/services.csv that are drawn from",
     )
     speed_error: float = _key(
-        0.8, number(0, 3), "how far true speeds are from the profiles: the spread of their logarithm"
+        0.8, number(0, 3), "how far true speeds are from the profiles: standard deviation of their logarithm"
     )
     route_error: float = _key(
-        0.3, number(0, 3), "likewise, how far a backend's speed from one city is from what the tables say"
+        0.3, number(0, 3), "the same for the speed from one city to one backend, relative to the tables"
     )
     client_spread: float = _key(
-        0.3, number(0, 3), "how the clients' own networks differ from request to request, likewise"
+        0.3, number(0, 3), "the same for the clients' own networks, from request to request"
     )
     failure_rate: Range = _key(
-        (0.001, 0.1), span(0, 1), "share of operations that fail on a backend, whatever its profile says"
+        (0.001, 0.1), span(0, 1), "share of operations that fail on a backend, independent of its profile"
     )
-    stalls: float = _key(0.003, number(0, 1), "share of transfers that hang, for 3 to 20 times as long")
+    stalls: float = _key(0.003, number(0, 1), "share of transfers that stall and take 3 to 20 times as long")
     max_inflight: Range = _key(
         (200, 1000), span(1, 1_000_000), "the limit in a drawn backend's profile; not used with --config"
     )
     slows_at: Range | None = _key(
         None,
         span(0.1, 1_000_000),
-        "operations in flight with which one takes twice as long; never if left out",
+        "operations in flight that double a backend's times; without it load has no effect",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRules:
-    """`[workload]`: who asks for what, how often."""
+    """`[workload]`: which requests arrive, from where, how often."""
 
-    hours: float = _key(24.0, number(0.01, 1000), "how long the requests take to arrive, on average")
-    cities: int = _key(12, whole(1, 63), "regions where the clients are")
+    hours: float = _key(24.0, number(0.01, 1000), "expected time until the last request arrives")
+    cities: int = _key(12, whole(1, 63), "regions with clients")
     retrieve: float = _key(0.4, number(0, 1), "share of requests that read")
-    unreported: float = _key(0.02, number(0, 1), "share of operations whose outcome nobody reports")
+    unreported: float = _key(0.02, number(0, 1), "share of operations whose outcome is never reported")
 
 
 @dataclass(frozen=True, slots=True)
 class EventRules:
-    """`[[events]]`: what happens to whom, when, how much. Shares are of the run's requests."""
+    """`[[events]]`: which backends are disturbed, when and how. Times are shares of the run's requests."""
 
     who: str = _key(
         "favourite",
@@ -107,22 +107,24 @@ class EventRules:
         "the backend that is best for most requests, the second or third, `count` others, or all",
     )
     count: int = _key(1, whole(1, 100), "how many, where `who` is any")
-    starts: Range = _key((0.0, 0.0), SHARE, "when it begins")
-    lasts: Range = _key((1.0, 1.0), SHARE, "how long it goes on")
-    pauses: Range | None = _key(None, SHARE, "it comes again after such a pause; once if left out")
-    slower: Range = _key((1.0, 1.0), FACTOR, "transfers take so many times as long")
-    fails: Range = _key((0.0, 0.0), SHARE, "so many of the operations fail that would have succeeded")
-    gradually: bool = _key(False, switch(), "grows from nothing to its end")
-    cities: Range = _key((1.0, 1.0), SHARE, "it concerns clients in so many of the cities")
-    types: int = _key(0, whole(0, 8), "it concerns so many of the content types; 0 means all")
+    starts: Range = _key((0.0, 0.0), SHARE, "when the event begins")
+    lasts: Range = _key((1.0, 1.0), SHARE, "how long it lasts")
+    pauses: Range | None = _key(
+        None, SHARE, "it repeats after such a pause; without it the event happens once"
+    )
+    slower: Range = _key((1.0, 1.0), FACTOR, "factor on the duration of operations")
+    fails: Range = _key((0.0, 0.0), SHARE, "share of otherwise successful operations that fail")
+    gradually: bool = _key(False, switch(), "the effect grows from none to full strength")
+    cities: Range = _key((1.0, 1.0), SHARE, "share of the cities whose clients are affected")
+    types: int = _key(0, whole(0, 8), "number of content types that are affected; 0 means all")
     newcomer: bool = _key(
-        False, switch(), "the backend is not there before, and the policies have no profile of it"
+        False, switch(), "the backend joins when the event begins, and policies have no profile of it"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One file. `name` is that of the file without its ending."""
+    """A parsed scenario file. `name` is the file name without number and extension."""
 
     name: str
     title: str
@@ -138,14 +140,14 @@ TABLES: Mapping[str, type] = MappingProxyType(
 
 
 def names() -> tuple[str, ...]:
-    """The scenarios that ship with the package, by the number that their files begin with."""
+    """Names of the shipped scenarios, ordered by the number at the start of their file names."""
     return tuple(map(_named, _shipped()))
 
 
 def load(named: str) -> Scenario:
-    """A scenario by its name, or by the path of a file of one's own.
+    """Loads a shipped scenario by name, or a TOML file by path.
 
-    ConfigError names the file, the key and what was expected.
+    Raises ConfigError, which names the file, the key and the expectation.
     """
     for name in _shipped():
         if _named(name) == named:
@@ -158,7 +160,7 @@ def load(named: str) -> Scenario:
 
 
 def read(name: str, tables: Mapping[str, Any], where: str) -> Scenario:
-    """The scenario that these tables of a TOML file describe."""
+    """Validates the tables of a TOML file."""
     check_keys(tables, ("title", "about", *TABLES), where)
     sentence = text(1, 300)
     title, about = (_value(sentence, tables.get(key), where, key) for key in ("title", "about"))
@@ -180,15 +182,17 @@ def read(name: str, tables: Mapping[str, Any], where: str) -> Scenario:
 def _check_services(world: WorldRules, where: str) -> None:
     unknown = world.services - set(services())
     if unknown or not world.services:
-        expected = f"no store stands for it; expected some of {listed(services())}"
+        expected = f"unknown service; expected some of {listed(services())}"
         raise ConfigError(where, "world.services", expected)
     sites = sum(
-        service.name in world.services and service.stands_in(region)
+        service.name in world.services and service.offered_in(region)
         for service in services().values()
         for region in regions()
     )
     if world.backends > sites:
-        expected = f"expected at most {sites}, which is where these services stand, got {world.backends}"
+        expected = (
+            f"expected at most {sites}, the number of regions with these services, got {world.backends}"
+        )
         raise ConfigError(where, "world.backends", expected)
 
 
@@ -198,7 +202,7 @@ def _shipped() -> list[str]:
 
 
 def _named(file: str) -> str:
-    """ "04-outage.toml" is the scenario outage."""
+    """The scenario of a file name: "outage" for "04-outage.toml"."""
     return file.removesuffix(".toml").partition("-")[2]
 
 

@@ -1,4 +1,4 @@
-"""Who got the traffic over time, drawn: one SVG, or a page of HTML around it, that needs nothing else."""
+"""Draws each backend's share of the traffic over time, as a self-contained SVG or HTML page."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,35 +9,34 @@ from itertools import accumulate, pairwise
 from routing.simulation.play import Play
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-"""Told apart with any colour vision (Okabe and Ito, "Color universal design", 2008)."""
+"""Distinguishable with any colour vision (Okabe and Ito, "Color universal design", 2008)."""
 
 OTHERS, OTHERS_COLOUR = "others", "#BBBBBB"
-"""All backends past the colours, the least used ones, together."""
+"""The least used backends share this series when there are more backends than colours."""
 
 COLUMNS = 60
-"""Points along the day; of 5,000 requests each stands for 83."""
+"""Points on the x axis; with 5,000 requests each covers 83."""
 
 WIDTH, PANEL, PLOT, LEFT, RIGHT, TOP = 930, 230, 150, 60, 220, 40
-"""Sizes in pixels: the whole width, a panel and the plot in it, and the margins."""
-
+"""Pixels: total width, height of a panel and of its plot, and the margins."""
 
 MOST_LABELS = 3
-"""Events that are told in words above the plot; of more, the first."""
+"""With more disturbances than this, only the first gets a label above the plot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What happens to a backend between two shares of the run."""
+    """A disturbance between two shares of the run, with its label."""
 
     begins: float
     ends: float
-    said: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One play: for each column the share of its requests that each backend got. Panels of one
-    `world` show a backend in one colour."""
+    """One play: for each column, each backend's share of the requests. Panels of the same
+    `world` use the same colour for a backend."""
 
     world: str
     title: str
@@ -47,7 +46,7 @@ class Panel:
 
 
 def panel(play: Play, policy: str, regret: float) -> Panel:
-    """The play as it is drawn. Needs at least one choice."""
+    """Prepares a play for drawing. The play needs at least one decision."""
     choices = play.decisions
     count = min(COLUMNS, len(choices))
     edges = [len(choices) * index // count for index in range(count + 1)]
@@ -56,7 +55,7 @@ def panel(play: Play, policy: str, regret: float) -> Panel:
         {name: each / sum(column.values()) for name, each in sorted(column.items())} for column in counts
     )
     spans = tuple(
-        Span(effect.first / len(choices), effect.last / len(choices), f"{effect.backend_id} {effect.said}")
+        Span(effect.first / len(choices), effect.last / len(choices), f"{effect.backend_id} {effect.summary}")
         for effect in play.world.disturbances
         if effect.whole and effect.backend_id not in play.world.newcomers
     )
@@ -73,7 +72,7 @@ def panel(play: Play, policy: str, regret: float) -> Panel:
 
 
 def drawn(panels: Sequence[Panel], *, page: bool) -> str:
-    """All panels below each other; as a page of HTML where `page`."""
+    """All panels below each other, as SVG or, with `page`, as an HTML page."""
     height = PANEL * len(panels)
     body = "\n".join(
         line
@@ -99,7 +98,7 @@ def drawn(panels: Sequence[Panel], *, page: bool) -> str:
 
 
 def _ranked(panels: Sequence[Panel]) -> Sequence[str]:
-    """The backends of these panels, the most used first."""
+    """The backends of these panels by falling traffic."""
     total = sum((Counter(column) for one in panels for column in one.columns), Counter[str]())
     return sorted(total, key=lambda name: (-total[name], name))
 
@@ -130,7 +129,7 @@ def _panel(one: Panel, ranked: Sequence[str], top: float) -> Iterator[str]:
 
 
 def _area(below: Sequence[float], above: Sequence[float]) -> str:
-    """Along the upper edge, and back along the lower; all columns are equally wide."""
+    """SVG path: along the upper edge, back along the lower; all columns have equal width."""
     points = [*_steps(above), *reversed(list(_steps(below)))]
     return f"M{' L'.join(points)}Z"
 
@@ -145,14 +144,14 @@ def _steps(heights: Sequence[float]) -> Iterator[str]:
 def _spans(spans: Sequence[Span]) -> Iterator[str]:
     for index, span in enumerate(spans):
         left, width = _plot_width() * span.begins, _plot_width() * (span.ends - span.begins)
-        said = escape(span.said)
+        label = escape(span.label)
         yield (
             f'<rect x="{left:.1f}" y="0" width="{width:.1f}" height="{PLOT}" fill="black" fill-opacity="0.22"'
-            f' stroke="black" stroke-dasharray="3 2"><title>{said}</title></rect>'
+            f' stroke="black" stroke-dasharray="3 2"><title>{label}</title></rect>'
         )
-        # Of many a label each would only cover the next.
+        # With many spans the labels would overlap.
         if index == 0 or len(spans) <= MOST_LABELS:
-            yield f'<text x="{left:.1f}" y="-5" font-size="10">{said}</text>'
+            yield f'<text x="{left:.1f}" y="-5" font-size="10">{label}</text>'
 
 
 def _axes(hours: float) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""What a backend is really like, and how long one operation on it takes.
+"""The true behaviour of a backend: how long one operation takes, and how often it fails.
 
-The model is of four connections that each send a part and wait until it is stored, as
-the profiles of examples/clouds.toml are reckoned; but with the link that was measured
-between this very client's region and the backend's, and with the round trips that a
-connection needs before it is at full speed.
+Four connections each send a part of the object and wait until it is stored, as in the
+derivation of the profiles in examples/clouds.toml. Unlike a profile, the model uses the
+network path that was measured between the client's region and the backend's, and the round
+trips of TCP slow start.
 """
 
 import math
@@ -25,27 +25,27 @@ from routing.simulation.workload import Request
 
 CONNECTIONS = 4
 MEASURED_CONNECTIONS = 64
-"""A client has 4 connections at work, as rclone has by default; the links were measured with 64."""
+"""A client uses 4 connections, as rclone does by default; the paths were measured with 64."""
 
 MS_MBPS_PER_MIB = 8388.608
-"""ms/MiB times this reciprocal is the time per megabit: 2²⁰ × 8 bits in thousands."""
+"""Kilobits per MiB: dividing ms/MiB by it gives ms per kilobit, the reciprocal of Mbit/s."""
 
 BYTES_PER_MS_AND_MBPS = 125.0
-"""What one megabit per second brings in a millisecond."""
+"""Bytes per millisecond at one megabit per second."""
 
 FIRST_WINDOW_BYTES = CONNECTIONS * 10 * 1460
-"""What all connections send before the first acknowledgement: ten segments each (RFC 6928)."""
+"""Initial congestion window of all connections together: ten segments each (RFC 6928)."""
 
 UNMEASURED_RTT_MS = 10.0
-"""The constant part of a round trip where no link was measured; see core/geography.py."""
+"""Constant part of a round trip on an unmeasured path; see core/geography.py."""
 
 UNKNOWN_PLACE_RTT_MS = 100.0
-"""To a backend that has no place: the lower quartile of the measured pairs, since such
-services answer from somewhere near."""
+"""Round trip to a backend without coordinates: the lower quartile of the measured pairs, since
+such services usually answer from a nearby site."""
 
 
 class NetworkPath(NamedTuple):
-    """Between one client's region and one backend."""
+    """Round trip and throughput between one client region and one backend."""
 
     rtt_ms: float
     mbps: float
@@ -53,13 +53,13 @@ class NetworkPath(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrueBackend:
-    """A backend as only the simulation knows it.
+    """A backend as only the simulator knows it.
 
-    `profile` is what everybody knows, and what prices and nearness are reckoned by; `site`
-    is where and how fast it is meant to be, mostly the same. `slower` multiplies the
-    times that the site promises, `routes` those of the clients in a city; `sigma` is the
-    spread of their logarithm, `failure_rate` in [0, 1]. `slows_at` operations in flight
-    double its times; None means that it minds none.
+    `profile` is what policies see; prices and distances come from it. `site` holds the nominal
+    place and speed, and usually equals `profile`. `slower` is a factor on the site's service
+    time, `routes` a factor on all times per client city; `sigma` is the standard deviation of
+    the logarithm of durations, `failure_rate` is in [0, 1]. `slows_at` operations in flight
+    double the durations; None: load has no effect.
     """
 
     profile: Backend
@@ -73,26 +73,26 @@ class TrueBackend:
 
     @property
     def id(self) -> str:
-        """The name in requests."""
+        """The backend's name."""
         return self.profile.id
 
     def usual_ms(self, request: Request) -> float:
-        """What the operation takes undisturbed: the median over its spread."""
+        """Median duration of the operation without disturbances."""
         size_bytes = request.query.assumed_bytes
         path = self.path(request.city, request.query.operation)
         bytes_per_ms = path.mbps * BYTES_PER_MS_AND_MBPS
-        # The window doubles with each round trip, until the link is full or all is sent.
+        # The window doubles with each round trip until the path is full or all bytes are sent.
         to_fill = min(float(size_bytes), bytes_per_ms * path.rtt_ms)
         trips = 1.0 + math.log2(1.0 + to_fill / FIRST_WINDOW_BYTES)
         served_ms = self.site.latency_ms + size_bytes / bytes_per_ms
         return self.routes.get(request.city, 1.0) * (self.slower * served_ms + path.rtt_ms * trips)
 
     def unannounced(self) -> "TrueBackend":
-        """The same store, of which nothing but its name is known."""
+        """The same backend with a profile that holds only its name."""
         return replace(self, profile=Backend(self.id, discovered=True), _paths={})
 
     def path(self, city: str, operation: Operation) -> NetworkPath:
-        """The way between the client and the backend, in the direction of the content."""
+        """The network path between client and backend, in the direction of the content."""
         known = self._paths.get((city, operation))
         if known is None:
             known = self._paths[city, operation] = _network_path(regions()[city], self.site, operation)
@@ -116,10 +116,10 @@ def _network_path(city: Region, backend: Backend, operation: Operation) -> Netwo
 
 
 def _shared(backend: Backend, home: str, link_mbps: float) -> float:
-    """What the client's connections get of this link.
+    """Throughput of the client's connections on this path.
 
-    A profile's throughput T is CONNECTIONS / (64 / median link + service), of which the
-    service's part is the same on every link.
+    A profile's throughput is CONNECTIONS / (64 / median path + service); the service's part is
+    the same on every path.
     """
     usual = MEASURED_CONNECTIONS / median_throughput_mbps(home)
     service = max(CONNECTIONS / backend.throughput_mbps - usual, 0.0)

@@ -1,4 +1,4 @@
-"""Requests: heavy-tailed objects of several types, asked for around the globe over a day."""
+"""Generates requests: several content types with heavy-tailed sizes, from clients around the globe."""
 
 import math
 from bisect import bisect
@@ -15,30 +15,30 @@ from routing.simulation.scenario import WorkloadRules
 One = TypeVar("One")
 
 START_AT = 1_767_225_600.0
-"""When every simulated day begins: 1 January 2026, UTC."""
+"""Start of every simulated run: 1 January 2026, UTC."""
 
 DAY_S = 86_400.0
 DAILY_SWING = 0.6
-"""Traffic at its peak and at its lowest is so far from the mean: four times as much by day as
-by night, as at a public site."""
+"""Relative amplitude of the daily cycle: the peak has four times the traffic of the trough, as at
+a public site."""
 
 LEAST_BYTES = 200
 MOST_BYTES = 5_000_000_000
-"""Objects are cut here: 5 GB is what S3 takes in one request."""
+"""Sizes are clamped to these bounds. 5 GB is the largest object that S3 accepts in one request."""
 
 TAIL_SHARE = 0.02
 TAIL_FROM_BYTES = 50_000_000
 TAIL_EXPONENT = 1.1
-"""One object in fifty comes from a Pareto tail. Measured file sizes on the web have exponents
+"""One object in fifty is drawn from a Pareto tail. Measured file sizes on the web have exponents
 of 1.0 to 1.3 (Crovella and Bestavros, "Self-similarity in World Wide Web traffic", 1997)."""
 
 CITY_SPREAD_DEGREES = 1.0
-"""Clients of one city are scattered by some 100 km."""
+"""Standard deviation of client positions within a city, about 100 km."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentClass:
-    """A kind of content: its share of the requests, and its sizes as a lognormal."""
+    """A content type with its share of the requests and its lognormal size distribution."""
 
     content_type: str
     share: float
@@ -57,12 +57,12 @@ CONTENT_CLASSES = (
     ContentClass("application/gzip", 0.08, 60e6, 1.5, retention_months=12, expected_reads=0.1),
     ContentClass("application/octet-stream", 0.10, 4e6, 2.0),
 )
-"""An assumption: a mixed store, of a site and its backups."""
+"""An assumption: the mixed content of a web site and its backups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: when it comes, from which region of the tables, and what it asks."""
+    """One request: arrival time, the client's region, the query, and whether its outcome is reported."""
 
     index: int
     at: float
@@ -73,16 +73,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """All requests in the order in which they come, and where the clients are."""
+    """All requests by arrival time, and the regions of the clients."""
 
     requests: tuple[Request, ...]
     cities: tuple[str, ...]
 
 
 def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload:
-    """As many requests as asked for, drawn by the rules."""
+    """Draws `requests` requests from the rules."""
     cities = tuple(random.sample(sorted(regions()), rules.cities))
-    # Exponential weights: a few cities ask for most of it.
+    # Exponential weights: a few cities send most of the traffic.
     by_city = list(accumulate(random.expovariate(1.0) for _ in cities))
     by_kind = list(accumulate(kind.share for kind in CONTENT_CLASSES))
     arrivals = _arrivals(requests / (rules.hours * 3600.0), random)
@@ -130,7 +130,7 @@ def _size_bytes(kind: ContentClass, random: Random) -> int:
 
 
 def _arrivals(rate_per_s: float, random: Random) -> Iterator[float]:
-    """A Poisson process whose rate goes up and down with the hour, by thinning (Lewis and
+    """Arrival times of a Poisson process with a daily cycle, by thinning (Lewis and
     Shedler, "Simulation of nonhomogeneous Poisson processes", 1979)."""
     at = START_AT
     highest = rate_per_s * (1.0 + DAILY_SWING)
@@ -142,5 +142,5 @@ def _arrivals(rate_per_s: float, random: Random) -> Iterator[float]:
 
 
 def _drawn(things: Sequence[One], up_to: Sequence[float], random: Random) -> One:
-    """One of the things; `up_to` are the sums of their weights so far."""
+    """Draws one of `things`; `up_to` are the cumulative weights."""
     return things[bisect(up_to, random.random() * up_to[-1], hi=len(things) - 1)]

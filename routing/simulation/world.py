@@ -1,4 +1,4 @@
-"""A world: the backends as they truly are, the requests, and what happens meanwhile."""
+"""A world: the true behaviour of the backends, the requests, and the disturbances."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from routing.simulation.workload import Request, Workload
 
 
 class Luck(NamedTuple):
-    """What would befall this request on this backend. `spread` is a standard normal number,
-    the others lie evenly in [0, 1)."""
+    """Random numbers of one request on one backend. `spread` is standard normal, the others
+    are uniform in [0, 1)."""
 
     spread: float
     stall: float
@@ -29,7 +29,7 @@ class Luck(NamedTuple):
 
 
 def luck(seed: str, request: int, backend_id: str) -> Luck:
-    """Drawn from the three names alone, whatever was drawn before.
+    """A function of its three arguments, so that all policies meet the same luck.
 
     >>> luck("0", 7, "s3") == luck("0", 7, "s3"), luck("0", 7, "s3") == luck("0", 8, "s3")
     (True, False)
@@ -39,17 +39,17 @@ def luck(seed: str, request: int, backend_id: str) -> Luck:
 
 
 STALL: Range = (3.0, 20.0)
-"""A transfer that hangs takes so many times as long."""
+"""Range of the factor on the duration of a stalled transfer."""
 
 _PERFORMANCE, _LOAD = FACTORS["performance"].score, FACTORS["load"].score
 
 
 class Prospects(NamedTuple):
-    """What every backend that is there would do with one request, nothing being in flight.
+    """The truth about one request on every present backend, with nothing in flight.
 
-    For each name: the candidate, whose estimate is the truth; the median of its time; and
-    its utility in [0, 1], the contract's weighted sum of factors. `client` multiplies the
-    times: this client's own network at that moment, which nobody can know.
+    Per name: a candidate whose estimate is the true one, the median duration, and the utility
+    in [0, 1], which is the contract's weighted sum of factors. `client` is a factor on the
+    durations for this client's own network at that moment; no policy can know it.
     """
 
     names: tuple[str, ...]
@@ -60,16 +60,16 @@ class Prospects(NamedTuple):
 
 
 class OperationResult(NamedTuple):
-    """How one operation went, or would have gone."""
+    """Whether one operation succeeds, and how long it takes."""
 
     success: bool
     duration_ms: float
 
 
 class World:
-    """One scenario, drawn by one seed: all that is true in it, whatever a policy does.
+    """One scenario drawn with one seed. Nothing in it depends on what a policy does.
 
-    `newcomers` maps a backend to the number of the first request that may use it.
+    `newcomers` maps a backend to the index of the first request that may use it.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class World:
         self.weights = weights
         self._weight_of = dict(zip(FACTORS, weights, strict=True))
         self._places = {one.id: _place(one.profile) for one in self.backends.values()}
-        # Every policy is compared with the same prospects; bounded by the requests.
+        # Every policy is judged by the same prospects; bounded by the number of requests.
         self._prospects: dict[int, Prospects] = {}
 
     def __repr__(self) -> str:
@@ -100,16 +100,16 @@ class World:
 
     @property
     def key(self) -> str:
-        """What everything in this world is drawn from."""
+        """Seed string of all random numbers in this world."""
         return f"{self.scenario.name}/{self.seed}"
 
     @property
     def profiles(self) -> tuple[Backend, ...]:
-        """What the policies are told beforehand: nothing of a newcomer."""
+        """The profiles that policies start with; newcomers have none."""
         return tuple(one.profile for one in self.backends.values() if one.id not in self.newcomers)
 
     def present(self, request: Request) -> Iterator[TrueBackend]:
-        """The backends that could take the request."""
+        """The backends that exist at this request and accept its size."""
         for one in self.backends.values():
             limit = one.profile.max_object_bytes
             if self.newcomers.get(one.id, 0) <= request.index and (
@@ -118,14 +118,14 @@ class World:
                 yield one
 
     def prospects(self, request: Request) -> Prospects:
-        """Remembered, since every policy is compared with it."""
+        """The truth about this request, computed once and cached."""
         known = self._prospects.get(request.index)
         if known is None:
             known = self._prospects[request.index] = self._compute_prospects(request)
         return known
 
     def loaded(self, prospects: Prospects, inflight: Mapping[str, int], request: Request) -> Sequence[float]:
-        """The utilities where so many operations are under way on some of the backends."""
+        """Utilities with these numbers of operations in flight."""
         utilities = list(prospects.utilities)
         performance, load = self._weight_of["performance"], self._weight_of["load"]
         for index, (name, candidate) in enumerate(zip(prospects.names, prospects.candidates, strict=True)):
@@ -141,35 +141,35 @@ class World:
         return utilities
 
     def slowed(self, name: str, inflight: int) -> float:
-        """How many times as long an operation takes with so many others under way."""
+        """Factor on the duration of an operation that starts with `inflight` others in flight."""
         slows_at = self.backends[name].slows_at
         return 1.0 if slows_at is None else 1.0 + inflight / slows_at
 
     def carry_out(self, request: Request, name: str, inflight: int) -> OperationResult:
-        """How the request goes there: the same for every policy that chooses it."""
+        """Result of the request on this backend; the same for every policy that chooses it."""
         prospects = self.prospects(request)
         index = prospects.names.index(name)
-        fate = luck(self.key, request.index, name)
+        dice = luck(self.key, request.index, name)
         usual_ms = prospects.usual_ms[index] * prospects.client * self.slowed(name, inflight)
-        if fate.failure >= prospects.candidates[index].estimate.success_probability:
-            return OperationResult(False, usual_ms * fate.failed_at)
-        return OperationResult(True, usual_ms * self._spread(self.backends[name], fate))
+        if dice.failure >= prospects.candidates[index].estimate.success_probability:
+            return OperationResult(False, usual_ms * dice.failed_at)
+        return OperationResult(True, usual_ms * self._spread(self.backends[name], dice))
 
-    def _spread(self, backend: TrueBackend, fate: Luck) -> float:
-        stalled = fate.stall < self.scenario.world.stalls
-        hung = STALL[0] + (STALL[1] - STALL[0]) * fate.stalled if stalled else 1.0
-        return math.exp(backend.sigma * fate.spread) * hung
+    def _spread(self, backend: TrueBackend, dice: Luck) -> float:
+        stalled = dice.stall < self.scenario.world.stalls
+        hung = STALL[0] + (STALL[1] - STALL[0]) * dice.stalled if stalled else 1.0
+        return math.exp(backend.sigma * dice.spread) * hung
 
     def _compute_prospects(self, request: Request) -> Prospects:
-        under_way = [effect for effect in self.disturbances if effect.concerns(request)]
+        active = [one for one in self.disturbances if one.affects(request)]
         rules = self.scenario.world
         mean_hang = 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
         names, candidates, usual = [], [], []
         for one in self.present(request):
             usual_ms, success = one.usual_ms(request), 1.0 - one.failure_rate
-            for effect in under_way:
-                if effect.backend_id == one.id:
-                    slower, fails = effect.strength(request)
+            for disturbance in active:
+                if disturbance.backend_id == one.id:
+                    slower, fails = disturbance.strength(request)
                     usual_ms *= slower
                     success *= 1.0 - fails
             # The mean of a lognormal lies above its median.

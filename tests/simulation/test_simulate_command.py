@@ -157,7 +157,7 @@ def test_a_served_strategy_decides_as_in_process(
     over_grpc = said(capsys, *asked, "--target", server.address)
     assert json.loads(over_grpc) == json.loads(said(capsys, *asked))
     again = said(capsys, *asked, "--target", server.address, code=1)
-    assert again == "routing: the server has decided before, and what it learned would count; start it anew\n"
+    assert again == "routing: the server has already made decisions; start a fresh one\n"
 
 
 def test_a_server_that_asks_who_calls_is_shown_a_token(
@@ -191,4 +191,4 @@ def test_a_server_with_a_clock_of_its_own_is_refused(
     said(capsys, "outage", "--write-config", str(config), *FEW)
     config.write_text(config.read_text().replace('clock = "request"', 'clock = "system"'))
     line = said(capsys, "outage", "--target", start_server("--config", str(config)).address, code=1)
-    assert line.startswith("routing: the server goes by a clock of its own (")
+    assert line.startswith("routing: the server uses its own clock (")

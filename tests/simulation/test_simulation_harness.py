@@ -1,4 +1,4 @@
-"""Plays and what they come to: the clairvoyant at 0, chance at 1, leaving and coming back counted."""
+"""Plays and their measures: the clairvoyant has regret 0, chance 1; leaving and returning are counted."""
 
 from collections.abc import Sequence
 from random import Random
@@ -22,19 +22,19 @@ BESIDES_LIBRARIES = [name for name in POLICIES if name != "linucb"]
 
 
 class Scripted:
-    """Does what the test says, and remembers what it hears."""
+    """Chooses as scripted, and records the reports."""
 
-    def __init__(self, says: "dict[range, str]") -> None:
-        self.says = says
-        self.heard: list[tuple[Report, int]] = []
+    def __init__(self, script: "dict[range, str]") -> None:
+        self.script = script
+        self.reports: list[tuple[Report, int]] = []
         self.asked = 0
 
     def choose(self, request: Request, names: Sequence[str]) -> str:
         self.asked = request.index
-        return next(name for when, name in self.says.items() if request.index in when)
+        return next(name for when, name in self.script.items() if request.index in when)
 
     def learn(self, report: Report) -> None:
-        self.heard.append((report, self.asked))
+        self.reports.append((report, self.asked))
 
 
 def world(name: str = "stationary", *, seed: int = 1, requests: int = 200) -> World:
@@ -54,7 +54,7 @@ def outage() -> World:
 
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(scenario.names()))
 @settings(max_examples=15, deadline=None)
-def test_the_clairvoyant_regrets_nothing_and_nobody_less(seed: int, name: str) -> None:
+def test_the_clairvoyant_has_no_regret_and_random_has(seed: int, name: str) -> None:
     drawn = world(name, seed=seed, requests=40)
     assert measures(play(drawn, "clairvoyant")).regret == 0.0
     assert measures(play(drawn, "random")).regret > 0.0
@@ -85,26 +85,26 @@ def test_two_policies_that_choose_alike_fare_alike() -> None:
     assert met > 100
 
 
-def test_an_outcome_is_told_when_the_operation_has_ended_and_not_before() -> None:
+def test_an_outcome_is_reported_when_the_operation_has_ended_and_not_before() -> None:
     drawn = world("load")
     policy = Scripted({range(200): next(iter(drawn.backends))})
     Play(drawn).run(policy)
     requests = drawn.workload.requests
     late = 0
-    for report, asked in policy.heard:
+    for report, asked in policy.reports:
         following = requests[asked + 1].at
         assert requests[asked].at < report.ended_at <= following
         late += asked > report.request.index
     assert late > 10
 
 
-def test_what_nobody_reports_is_not_told() -> None:
+def test_unreported_outcomes_reach_no_policy() -> None:
     drawn = world(requests=2000)
     policy = Scripted({range(2000): next(iter(drawn.backends))})
     Play(drawn).run(policy)
     silent = {request.index for request in drawn.workload.requests if not request.reported}
     assert silent
-    assert not silent & {report.request.index for report, _ in policy.heard}
+    assert not silent & {report.request.index for report, _ in policy.reports}
 
 
 def test_leaving_and_coming_back_are_counted() -> None:
@@ -122,7 +122,7 @@ def test_leaving_and_coming_back_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("rechecks", "more"), [([135], 0), ([125], 1), ([118, 125], 2), ([125, 135], 1)])
-def test_to_look_once_whether_it_works_again_is_not_to_stay(rechecks: list[int], more: int) -> None:
+def test_a_single_retry_does_not_count_as_staying(rechecks: list[int], more: int) -> None:
     drawn = outage()
     [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
@@ -135,7 +135,7 @@ def test_to_look_once_whether_it_works_again_is_not_to_stay(rechecks: list[int],
     assert left(rechecks) == left([]) + more
 
 
-def test_traffic_that_never_comes_back_is_said_to() -> None:
+def test_traffic_that_never_returns_is_reported_as_such() -> None:
     drawn = outage()
     [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
@@ -143,7 +143,7 @@ def test_traffic_that_never_comes_back_is_said_to() -> None:
     assert found.back == (Recovery(200, False),)
 
 
-def test_who_never_went_there_has_nothing_to_leave() -> None:
+def test_a_policy_that_never_used_the_backend_has_nothing_to_leave() -> None:
     drawn = outage()
     other = next(name for name in drawn.backends if name != drawn.disturbances[0].backend_id)
     assert measures(Play(drawn).run(Scripted({range(400): other}))).left == ()
@@ -156,7 +156,7 @@ def test_learning_beats_the_rules_where_the_profiles_are_wrong() -> None:
     assert ours < rules / 2
 
 
-def test_who_ejects_leaves_an_outage_and_who_does_not_stays() -> None:
+def test_an_ejecting_balancer_leaves_an_outage_sooner_than_static_rules() -> None:
     drawn = world("outage", seed=0, requests=1000)
     assert sum(measures(play(drawn, "ejection")).left) < sum(measures(play(drawn, "static")).left) / 3
 
@@ -166,7 +166,7 @@ def test_discounted_ucb_learns_what_the_profiles_have_wrong() -> None:
     assert measures(play(drawn, "ducb")).regret < measures(play(drawn, "static")).regret
 
 
-def test_peak_ewma_leaves_what_became_slow_alone() -> None:
+def test_peak_ewma_avoids_a_backend_that_became_slow() -> None:
     """It cannot tell a large object from a slow backend, and so is no better than chance where
     nothing happens; but a backend that takes a hundred times as long loses."""
     event = EventRules(slower=(100.0, 100.0))
@@ -194,7 +194,7 @@ def test_linucb_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPa
         bandits.LinUcb(Play(world()), Random(0))
 
 
-def test_what_a_peer_never_hears_of_does_not_stay_under_way() -> None:
+def test_an_unreported_operation_does_not_stay_in_flight() -> None:
     under_way = OperationsInFlight()
     for at in (0.0, 10.0, 50.0):
         under_way.begin("a", at)
@@ -205,6 +205,6 @@ def test_what_a_peer_never_hears_of_does_not_stay_under_way() -> None:
     under_way.end("a")
 
 
-def test_an_unknown_policy_is_told_which_there_are() -> None:
+def test_an_unknown_policy_is_refused_with_the_list() -> None:
     with pytest.raises(InvalidArgument, match=r"policy: 'best' is not valid; expected one of hybrid, "):
         make("best", Play(world()), Random(0))

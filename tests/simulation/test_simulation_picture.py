@@ -1,4 +1,4 @@
-"""The picture: well-formed, complete, and told apart."""
+"""The picture: well-formed, complete, with one colour per backend."""
 
 from random import Random
 from xml.etree import ElementTree

@@ -58,7 +58,7 @@ def test_a_single_number_is_a_range_of_that_number(tmp_path: Path) -> None:
             "events[0].who: expected one of favourite, second, third, any, all, got 'best'",
         ),
         (HEAD + "events = 3", "events: expected [[events]] tables, got 3"),
-        (HEAD + "[world]\nservices = ['s4']", "world.services: no store stands for it; expected some of"),
+        (HEAD + "[world]\nservices = ['s4']", "world.services: unknown service; expected some of"),
         (HEAD + "[world]\nbackends = 90\nservices = ['b2']", "world.backends: expected at most 3"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     assert "\n" not in caught.value.message
 
 
-def test_an_unknown_name_is_told_what_it_may_have_meant() -> None:
+def test_an_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"^outages: no such scenario; did you mean outage\?"):
         scenario.load("outages")
 

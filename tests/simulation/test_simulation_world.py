@@ -1,4 +1,4 @@
-"""Worlds: the same from the same seed, the same luck for everybody, and as the scenario says."""
+"""Worlds: reproducible from the seed, with the same luck for all policies, and as the scenario says."""
 
 from itertools import pairwise
 
@@ -75,7 +75,7 @@ def test_requests_come_in_order_and_sizes_have_a_heavy_tail_that_is_cut() -> Non
     assert sum(sizes[-30:]) > sum(sizes) / 3
 
 
-def test_the_day_has_its_cycle() -> None:
+def test_traffic_has_a_daily_cycle() -> None:
     """Without one the halves of the day would have 1,500 of 3,000 each, give or take 137 (five
     standard deviations); with it the first has 1.38 times the mean."""
     requests = world(requests=3000).workload.requests
@@ -116,7 +116,7 @@ def test_an_event_comes_again_after_its_pauses() -> None:
     assert [(one.first, one.last) for one in drawn.disturbances] == [(20, 40), (80, 100), (140, 160)]
 
 
-def test_a_newcomer_is_not_there_before_and_nobody_has_its_profile() -> None:
+def test_a_newcomer_joins_late_and_without_a_profile() -> None:
     drawn = with_event(starts=(0.5, 0.5), newcomer=True, slower=(0.2, 0.2))
     [name] = drawn.newcomers
     assert name not in {profile.id for profile in drawn.profiles}
@@ -126,7 +126,7 @@ def test_a_newcomer_is_not_there_before_and_nobody_has_its_profile() -> None:
     assert drawn.backends[name].profile == Backend(name, discovered=True)
 
 
-def test_work_in_flight_slows_a_backend_that_minds_it() -> None:
+def test_work_in_flight_slows_a_load_sensitive_backend() -> None:
     drawn = world("load")
     [first, *_] = drawn.workload.requests
     name = next(iter(drawn.backends))
@@ -163,11 +163,11 @@ def test_larger_objects_take_longer() -> None:
         assert times == sorted(times)
 
 
-def test_the_tables_are_whole() -> None:
+def test_the_tables_are_complete() -> None:
     for one in regions():
         for other in regions():
             assert (throughput_mbps(one, other) or 0.0) > 0.0
             measured = rtt_ms(one, other)
             assert measured is None or measured > 0.0
     for service in services().values():
-        assert any(service.stands_in(region) for region in regions()), service.name
+        assert any(service.offered_in(region) for region in regions()), service.name
