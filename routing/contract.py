@@ -27,6 +27,9 @@ METADATA_KEYS: Final = (
     "expected_reads",
     "require_tags",
     "exclude_backends",
+    "max_cost_usd",
+    "max_ms",
+    "min_success",
 )
 """The keys of a request's `metadata` that a server understands. Each is a field of `core.model.Query`."""
 

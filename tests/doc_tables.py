@@ -20,13 +20,13 @@ def options_table() -> str:
             option.help,
         )
         for option in OPTIONS
-        if option.section != "http2"
+        if option.section in ("server", "routing")
     ]
     return markdown_table(("key", "flag", "environment", "default", "expected", "meaning"), rows)
 
 
-def http2_table() -> str:
-    """The options of [http2], none of which has a flag."""
+def section_table(section: str) -> str:
+    """The options of a section of which none has a flag."""
     rows = [
         (
             f"`{option.toml}`",
@@ -36,7 +36,7 @@ def http2_table() -> str:
             option.help,
         )
         for option in OPTIONS
-        if option.section == "http2"
+        if option.section == section
     ]
     return markdown_table(("key", "environment", "default", "expected", "meaning"), rows)
 

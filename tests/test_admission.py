@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from grpclib import protocol
 
-from routing.access.admission import Admission, address
+from routing.access.admission import Admission
 from routing.access.auth import Rules, new_token, read_rules
 from routing.access.rate_limit import RateLimit
 from routing.errors import PermissionDenied, TooManyCalls, Unauthenticated
-from routing.rpc.caller import Caller, Peer
+from routing.rpc.caller import Caller, Peer, address
 
 SELECT = "/ipfs_kit_py.routing.RoutingService/SelectBackend"
 INSIGHTS = "/ipfs_kit_py.routing.RoutingService/GetInsights"
@@ -173,3 +173,17 @@ def test_no_name_is_the_account_of_an_address(tmp_path: Path, clock: Clock) -> N
 
 def test_an_admission_says_what_it_goes_by(clock: Clock) -> None:
     assert repr(Admission(None, None, clock=clock)) == "<Admission None None>"
+
+
+def test_an_admitted_caller_is_identified_by_its_name_and_without_rules_by_its_address(
+    tmp_path: Path, clock: Clock
+) -> None:
+    rules, (token,) = rules_for(tmp_path, "client")
+    one, two = caller(token, host="192.0.2.1"), caller(token, host="192.0.2.2")
+    for each in (one, two):
+        Admission(rules, None, clock=clock)(SELECT, each, False)
+    assert one.digest(b"") == two.digest(b"")
+    strangers = caller(host="192.0.2.1"), caller(host="192.0.2.2")
+    for each in strangers:
+        Admission(None, None, clock=clock)(SELECT, each, False)
+    assert strangers[0].digest(b"") != strangers[1].digest(b"")

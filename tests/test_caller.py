@@ -69,3 +69,25 @@ def test_a_caller_is_shown_without_its_secret() -> None:
     caller = Caller([("authorization", "Bearer secret")], peer(peername=("192.0.2.1", 1)))
     assert repr(caller) == "<Caller at 192.0.2.1:1>"
     assert repr(caller.peer) == "<Peer 192.0.2.1:1>"
+
+
+def digest(host: str, *, account: str = "", key: bytes = b"k") -> str:
+    caller = Caller([], peer(peername=(host, 1)))
+    if account:
+        caller.identify(account)
+    return caller.digest(key)
+
+
+def test_callers_are_told_apart_by_a_keyed_hash_of_their_account_or_else_their_address() -> None:
+    assert digest("192.0.2.1") == digest("192.0.2.1") != digest("192.0.2.2")
+    assert digest("192.0.2.1") != digest("192.0.2.1", key=b"another")
+    assert digest("192.0.2.1", account="name a") == digest("192.0.2.2", account="name a")
+    assert digest("192.0.2.1", account="name a") != digest("192.0.2.1", account="name b")
+    assert len(digest("192.0.2.1")) == 16
+
+
+def test_a_caller_that_is_authenticated_anew_has_another_digest() -> None:
+    caller = Caller([], peer(peername=("192.0.2.1", 1)))
+    before = caller.digest(b"k")
+    caller.identify("name a")
+    assert caller.digest(b"k") != before

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from doc_tables import http2_table, options_table, profile_table
+from doc_tables import options_table, profile_table, section_table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +128,10 @@ OTHER_VALUES = {
     "max_content_types": 7,
     "clock": "request",
     "retention_hours": 7,
+    "max_cost_usd": 0.5,
+    "max_ms": 1500.0,
+    "min_success": 0.95,
+    **{one.key: 2 * one.default for one in OPTIONS if one.section == "suspension"},
     # Of [http2], where a little less than the default is always allowed.
     **{
         one.key: one.default - type(one.default)(0.125 * one.default)
@@ -254,9 +258,9 @@ REFUSALS = [
     (
         "[routing]\nzzz = 1",
         "routing.zzz: unknown key; expected one of discover, max_backends, max_content_types, clock, "
-        "retention_hours, weights",
+        "retention_hours, max_cost_usd, max_ms, min_success, weights",
     ),
-    ('"a\\nb" = 1', "'a\\nb': unknown key; expected one of server, routing, http2, backends"),
+    ('"a\\nb" = 1', "'a\\nb': unknown key; expected one of server, routing, suspension, http2, backends"),
     ("[server]\nport = 65536", "server.port: expected a whole number from 0 to 65,535, got 65536"),
     ("[server]\nport = true", "server.port: expected a whole number from 0 to 65,535, got true"),
     ("[server]\nport = 80.0", "server.port: expected a whole number from 0 to 65,535, got 80.0"),
@@ -579,7 +583,8 @@ def weights_table() -> str:
     ("marker", "table"),
     [
         ("options", options_table),
-        ("http2", http2_table),
+        ("suspension", lambda: section_table("suspension")),
+        ("http2", lambda: section_table("http2")),
         ("profile", profile_table),
         ("weights", weights_table),
     ],

@@ -103,12 +103,13 @@ def test_a_field_that_does_not_hold_is_named_with_its_value_and_what_is_valid(
     assert words in caught.value.message
 
 
-AMOUNTS = ("retention_months", "expected_reads")
+AMOUNTS = ("retention_months", "expected_reads", "max_cost_usd", "max_ms", "min_success")
 NAMES = ("require_tags", "exclude_backends")
 
 REFUSED_METADATA: list[tuple[str, Any, str]] = [
     *(("operation", value, "one of store, retrieve") for value in ("STORE", "", 1, None, True, ["store"])),
     *((key, value, "a finite number, 0 or more") for key in AMOUNTS for value in (-1, "1", True, None, [1])),
+    ("min_success", 1.001, "a number from 0 to 1"),
     *((key, value, "a list of strings") for key in NAMES for value in ("us", 1, None, False, {"us": True})),
     *((key, value, "only strings in the list") for key in NAMES for value in (["us", 1], [None], [["us"]])),
     *((key, ["t" * 257], "at most 256 bytes, not 257") for key in NAMES),
@@ -265,7 +266,7 @@ def test_an_explanation_is_given_only_where_asked_for() -> None:
 
 def test_an_explanation_has_the_shape_that_the_schema_promises() -> None:
     explanation = wire.read_struct(write_decision(decided(probe=True), explain=True, now=1.0).explanation)
-    assert list(explanation) == ["weights", "probe", "candidates", "ineligible"]
+    assert list(explanation) == ["weights", "probe", "limits_gave_way", "candidates", "ineligible"]
     assert explanation["weights"] == dict(zip(FACTORS, decided().weights, strict=True))
     assert explanation["probe"] is True
     assert explanation["ineligible"] == {"tape": "disabled"}

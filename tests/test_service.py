@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from edges import ManualTime, in_memory, status_of, until
+from grpclib import protocol
 
 from routing import wire
 from routing.clock import RequestClock
 from routing.core.model import Backend
 from routing.core.router import Router
+from routing.rpc.caller import Caller, Peer
 from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
 from routing.rpc.streaming import FairQueue
@@ -348,3 +350,22 @@ async def test_the_system_section_tells_uptime_listeners_and_version(time: Manua
 
 def _started(stream: AsyncIterator[wire.MetricsUpdate]) -> Any:
     return asyncio.ensure_future(anext(stream))
+
+
+# --- The caller ---
+
+
+async def test_an_outcome_knows_its_caller_by_a_digest_on_either_path() -> None:
+    path = "/ipfs_kit_py.routing.RoutingService/RecordOutcome"
+    service = service_on(lambda: NOW)
+    calls = Calls(wire.Codec(), admit=lambda _path, caller, _again: caller.identify("name a"))
+    wrapped = calls.wrap(service, on_fast_path=("RecordOutcome",))
+    request = wire.RecordOutcomeRequest(backend_id="s3", success=True)
+    data = wire.Codec().encode(request, wire.RecordOutcomeRequest)
+    caller = Caller([], Peer(protocol.Peer(asyncio.BaseTransport())))
+    wrapped.fast_path_handlers[path](data, caller)
+    async with in_memory(calls, service) as channel:
+        await wire.RoutingServiceStub(channel).record_outcome(request)
+    assert list(service._router.suspension("s3").failures.callers) == [caller.digest(b"")]
+    await service.record_outcome(request)
+    assert list(service._router.suspension("s3").failures.callers) == [caller.digest(b""), ""]

@@ -67,7 +67,7 @@ def read(file: SqliteFile) -> tuple[Router, Restored]:
 def test_a_new_file_says_nothing(file: SqliteFile) -> None:
     router, restored = read(file)
     assert known(router) == known(fresh())
-    assert restored == Restored(file.position(), 0, 0, 0)
+    assert restored == Restored(file.position(), 0, 0, 0, file.caller_key())
 
 
 def test_what_was_appended_is_replayed(file: SqliteFile) -> None:
@@ -187,10 +187,11 @@ def changed(file: SqliteFile, statement: str) -> Path:
     return file.path
 
 
-def test_a_file_of_a_newer_format_is_refused(file: SqliteFile) -> None:
-    assert refusal(changed(file, "PRAGMA user_version = 4")) == (
-        "has format 4, and this version reads format 3"
-    )
+def test_a_file_of_another_format_is_refused(file: SqliteFile) -> None:
+    for other in (2, 4):
+        assert refusal(changed(file, f"PRAGMA user_version = {other}")) == (
+            f"has format {other}, and this version reads format 3"
+        )
 
 
 @pytest.mark.parametrize("content", [b"[server]\nport = 1\n" * 100, b"\x00" * 4096])

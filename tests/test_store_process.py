@@ -198,7 +198,7 @@ def test_two_servers_cannot_share_a_state(start_server: StartServer, url: str) -
     ("content", "why"),
     [
         (b"no database" * 1000, "is not a state file of this server; expected one, or a new name"),
-        (None, "has format 4, and this version reads format 3"),
+        (None, "has format 2, and this version reads format 3"),
     ],
 )
 def test_a_state_that_cannot_be_used_is_one_line(
@@ -207,7 +207,7 @@ def test_a_state_that_cannot_be_used_is_one_line(
     path = tmp_path / "state.db"
     if content is None:
         with contextlib.closing(sqlite3.connect(path)) as other:
-            kind = "PRAGMA application_id = 1919907188; PRAGMA user_version = 4"
+            kind = "PRAGMA application_id = 1919907188; PRAGMA user_version = 2"
             other.executescript(f"{kind}; CREATE TABLE newer (a)")
     else:
         path.write_bytes(content)

@@ -1,17 +1,12 @@
 """Admits or refuses calls: authentication, the rate limit, the role."""
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from routing.access.auth import Identity, Rules, certificate_names, check_role
 from routing.access.rate_limit import RateLimit
 from routing.errors import TooManyCalls, Unauthenticated
-from routing.rpc.caller import Caller, Peer
-
-_NETWORK_BITS = 64
-"""An IPv6 address counts as its /64 network, the least that one customer is assigned (RFC 6177):
-otherwise one caller could use 2⁶⁴ addresses, each with a rate limit of its own."""
+from routing.rpc.caller import Caller, address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,7 @@ class Admission:
         authentication = caller.authentication
         if authentication is None or authentication.rules is not self.rules:
             authentication = caller.authentication = self._authenticate(caller)
+            caller.identify(authentication.account)
         if self._limit is not None and not again:
             self._count(authentication.account, self._limit)
         if self.rules is not None:
@@ -74,17 +70,3 @@ class Admission:
         if wait_s:
             rate = f"more than {limit.per_second:g} calls a second"
             raise TooManyCalls(f"{rate}; the next is accepted in {wait_s:.3f} s", wait_s)
-
-
-def address(peer: Peer) -> str:
-    """The account of a caller that is known by its address only."""
-    try:
-        found = ipaddress.ip_address(peer.host)
-    except ValueError:  # in memory, or over a Unix socket: the caller is on this machine
-        return "address"
-    if isinstance(found, ipaddress.IPv6Address):
-        # A dual-stack socket reports IPv4 as ::ffff:192.0.2.1, and those share one /64.
-        if found.ipv4_mapped is not None:
-            return f"address {found.ipv4_mapped}"
-        return f"address {ipaddress.IPv6Network((int(found), _NETWORK_BITS), strict=False)}"
-    return f"address {found}"

@@ -222,6 +222,11 @@ def _choice(parser: ArgumentParser) -> None:
         metavar="TAG",
         help="only with this tag; repeat for each",
     )
+    add(
+        "--max-cost-usd", type=float, metavar="DOLLARS", help="only where it is expected to cost at most this"
+    )
+    add("--max-ms", type=float, metavar="MS", help="only where it is expected to take at most this")
+    add("--min-success", type=float, metavar="SHARE", help="only where it succeeds with this probability")
 
 
 def _weighing(parser: ArgumentParser) -> Callable[..., Action]:

@@ -94,7 +94,7 @@ def write_location(location: Location | None) -> wire.SelectBackendRequestGeoLoc
 
 def metadata_of(query: Query) -> dict[str, Any]:
     """A query's part of a request's `metadata`, as plain values."""
-    values = {key: getattr(query, key) for key in METADATA_KEYS}
+    values = {key: value for key in METADATA_KEYS if (value := getattr(query, key)) is not None}
     return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}
 
 

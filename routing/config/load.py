@@ -10,7 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from routing.config.http2_limits import Http2Limits
-from routing.config.options import ENVIRONMENT_PREFIX, OPTIONS, RoutingSettings, ServerSettings, Settings
+from routing.config.options import (
+    ENVIRONMENT_PREFIX,
+    OPTIONS,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+    SuspensionSettings,
+)
 from routing.config.profiles import read_profiles
 from routing.config.toml import check_keys, place, read_file, read_shipped, table
 from routing.config.validators import Mismatch, number
@@ -32,6 +39,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "server": tuple(option.key for option in OPTIONS if option.section == "server"),
         "routing": (*(option.key for option in OPTIONS if option.section == "routing"), "weights"),
+        "suspension": tuple(option.key for option in OPTIONS if option.section == "suspension"),
         "http2": tuple(option.key for option in OPTIONS if option.section == "http2"),
     }
 )
@@ -84,7 +92,10 @@ def load(
     routing = RoutingSettings(**_values(given, "routing"), weights=_read_weights(tables, where))
     backends = _read_backends(tables, where, routing.max_backends, given.get("max_backends"))
     http2 = Http2Limits(**_values(given, "http2"))
-    return Settings(server, routing, backends, (*_ineffective(server), *_misspelled(environment)), http2)
+    suspension = SuspensionSettings(**_values(given, "suspension"))
+    _check_waits(suspension, given)
+    warnings = (*_ineffective(server), *_misspelled(environment))
+    return Settings(server, routing, backends, warnings, http2, suspension)
 
 
 def _values(given: Mapping[str, _Given], section: str) -> dict[str, Any]:
@@ -141,6 +152,17 @@ def _check_requirements(given: Mapping[str, _Given]) -> None:
                     raise ConfigError(
                         given[key].where, given[key].key, f"expected {option.key} as well ({how})"
                     )
+
+
+def _check_waits(suspension: SuspensionSettings, given: Mapping[str, _Given]) -> None:
+    """ConfigError for a longest wait that is shorter than the first."""
+    first, longest = suspension.first_wait_seconds, suspension.longest_wait_seconds
+    if longest < first:
+        if "longest_wait_seconds" in given:
+            source, expected = given["longest_wait_seconds"], f"at least first_wait_seconds ({first:g})"
+        else:
+            source, expected = given["first_wait_seconds"], f"at most longest_wait_seconds ({longest:g})"
+        raise ConfigError(source.where, source.key, f"expected {expected}, got {source.value:g}")
 
 
 def _ineffective(server: ServerSettings) -> Iterator[str]:

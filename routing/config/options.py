@@ -13,9 +13,11 @@ from routing.config.http2_limits import Http2Limits
 from routing.config.validators import Validator, number, one_of, switch, text, whole
 from routing.config.validators import setting as _setting
 from routing.contract import DEFAULT_PORT
-from routing.core.model import Backend
+from routing.core.model import Backend, SuspensionRules
 
 ENVIRONMENT_PREFIX = "ROUTING_"
+
+_RULES = SuspensionRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,62 @@ class RoutingSettings:
         "`request` takes the time from requests' timestamps, to replay a trace",
     )
     retention_hours: int = _setting(168, whole(1, 8760), "how long outcomes are kept and accepted", "HOURS")
+    max_cost_usd: float | None = _setting(
+        None,
+        number(0, 1_000_000_000_000),
+        "most that an object may cost, while a backend meets that",
+        "DOLLARS",
+    )
+    max_ms: float | None = _setting(
+        None,
+        number(0, 1_000_000_000_000),
+        "longest that an operation may be expected to take, likewise",
+        "MS",
+    )
+    min_success: float | None = _setting(
+        None, number(0, 1), "lowest probability of success that is acceptable, likewise", "SHARE"
+    )
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspensionSettings(SuspensionRules):
+    """[suspension]: when a failing backend is suspended, when it is probed, and what lifts that."""
+
+    failures_in_a_row: int = _setting(
+        _RULES.failures_in_a_row, whole(1, 1000), "consecutive failures that suspend a backend"
+    )
+    least_success: float = _setting(
+        _RULES.least_success, number(0, 1), "learned probability of success below which it is suspended"
+    )
+    least_outcomes: int = _setting(
+        _RULES.least_outcomes, whole(1, 1_000_000), "outcomes from which on that probability counts"
+    )
+    window_seconds: float = _setting(
+        _RULES.window_seconds,
+        number(0, 1_000_000_000),
+        "how long a success of another caller or type excuses the failures of one",
+    )
+    probe_decisions: int = _setting(
+        _RULES.probe_decisions, whole(1, 1_000_000), "decisions after which a probe is due, whatever its wait"
+    )
+    probe_seconds: float = _setting(
+        _RULES.probe_seconds, number(0, 1_000_000_000), "least time between two such probes of a backend"
+    )
+    least_decisions: int = _setting(
+        _RULES.least_decisions, whole(1, 1_000_000), "at most one in so many decisions is a probe"
+    )
+    first_wait_seconds: float = _setting(
+        _RULES.first_wait_seconds,
+        number(0, 1_000_000_000),
+        "wait for a probe; it doubles with each that fails",
+    )
+    longest_wait_seconds: float = _setting(
+        _RULES.longest_wait_seconds, number(0, 1_000_000_000), "longest wait; at least first_wait_seconds"
+    )
+    successes_to_lift: int = _setting(
+        _RULES.successes_to_lift, whole(1, 1000), "consecutive successes that lift a suspension"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +167,7 @@ class Settings:
     backends: tuple[Backend, ...] = ()
     warnings: tuple[str, ...] = ()
     http2: Http2Limits = field(default_factory=Http2Limits)
+    suspension: SuspensionSettings = field(default_factory=SuspensionSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +188,9 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable. Those of [http2] name the section: their keys alone are ambiguous."""
-        key = f"{self.section}_{self.key}" if self.section == "http2" else self.key
+        """The environment variable. Those of other sections than [server] and [routing] name
+        the section: their keys alone are ambiguous."""
+        key = self.key if self.section in ("server", "routing") else f"{self.section}_{self.key}"
         return ENVIRONMENT_PREFIX + key.upper()
 
     @property
@@ -141,7 +200,12 @@ class Option:
 
 
 def _options() -> tuple[Option, ...]:
-    sections = {"server": ServerSettings, "routing": RoutingSettings, "http2": Http2Limits}
+    sections = {
+        "server": ServerSettings,
+        "routing": RoutingSettings,
+        "suspension": SuspensionSettings,
+        "http2": Http2Limits,
+    }
     return tuple(
         Option(section, each.name, default=each.default, **each.metadata)
         for section, settings in sections.items()

@@ -57,6 +57,7 @@ def outcome_event(outcome: Outcome, *, now: float) -> EventRow:
         outcome.duration_ms,
         outcome.happened_at,
         outcome.fault,
+        outcome.caller,
     )
 
 
@@ -117,6 +118,7 @@ def _apply_outcome(
     duration_ms: int | None,
     happened_at: float | None,
     fault: str,
+    caller: str,
 ) -> None:
     if not router.knows(backend_id):
         return
@@ -130,6 +132,7 @@ def _apply_outcome(
         happened_at=None if happened_at is None else min(happened_at, latest),
         request_id=request_id,
         fault=fault,
+        caller=caller,
     )
     router.record(outcome, now=min(at, latest))
 

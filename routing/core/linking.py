@@ -13,7 +13,8 @@ MAX_CLOCK_AHEAD_S = 300.0
 class LinkedOutcome(NamedTuple):
     """An outcome, with what it omits taken from its decision, where one is pending.
 
-    `at` is when it happened. `operation` None means unknown: no decision is pending.
+    `at` is when it happened. `operation` and `request_id` None mean unknown: no decision is
+    pending. Then the operation began at `decided_at`, at the latest.
     `inflight_before` is 0 unless the backend is the one that was decided on.
     """
 
@@ -25,6 +26,8 @@ class LinkedOutcome(NamedTuple):
     operation: Operation | None
     location: Location | None
     inflight_before: int
+    decided_at: float
+    request_id: str | None
 
     @property
     def judges_backend(self) -> bool:
@@ -57,7 +60,7 @@ def linked(outcome: Outcome, pending: PendingDecision | None, *, at: float) -> L
     """
     fields = outcome.content_hash, outcome.content_type, outcome.size_bytes
     if pending is None:
-        return LinkedOutcome(outcome, at, *fields, None, None, 0)
+        return LinkedOutcome(outcome, at, *fields, None, None, 0, at - (outcome.duration_ms or 0) / 1e3, None)
     return LinkedOutcome(
         outcome,
         max(at, pending.decided_at),
@@ -67,4 +70,6 @@ def linked(outcome: Outcome, pending: PendingDecision | None, *, at: float) -> L
         pending.operation,
         pending.location,
         pending.inflight_before if pending.backend_id == outcome.backend_id else 0,
+        pending.decided_at,
+        pending.request_id,
     )

@@ -29,6 +29,10 @@ up), so that a known backend wins a tie against an unknown one. If it were lower
 backends would be avoided before they were tried."""
 
 
+NEVER = -1.0
+"""A time before all others, where a snapshot needs a number."""
+
+
 class Operation(StrEnum):
     """What the client is about to do with the object."""
 
@@ -93,10 +97,28 @@ class Backend:
     discovered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SuspensionRules:
+    """When a failing backend is suspended, when it is probed, and what lifts the suspension:
+    the contract's numbers, each a setting."""
+
+    failures_in_a_row: int = 5
+    least_success: float = 0.5
+    least_outcomes: int = 10
+    window_seconds: float = 600.0
+    probe_decisions: int = 200
+    probe_seconds: float = 1.0
+    least_decisions: int = 20
+    first_wait_seconds: float = 30.0
+    longest_wait_seconds: float = 600.0
+    successes_to_lift: int = 3
+
+
 class Query(NamedTuple):
     """A request to choose a backend for one object, with every field validated.
 
-    `size_bytes` 0 means unknown; `available_backends` empty means every enabled one.
+    `size_bytes` 0 means unknown; `available_backends` empty means every enabled one; a limit
+    of None is none.
     """
 
     content_hash: str = ""
@@ -112,6 +134,9 @@ class Query(NamedTuple):
     available_backends: tuple[str, ...] = ()
     location: Location | None = None
     request_id: str = ""
+    max_cost_usd: float | None = None
+    max_ms: float | None = None
+    min_success: float | None = None
 
     @property
     def assumed_bytes(self) -> int:
@@ -165,9 +190,11 @@ class Decision(NamedTuple):
     """The choice and its reasons.
 
     `others` are the best of the remaining eligible backends, best first; `weights` are in
-    the order of FACTORS and sum to 1; `probe` means that the chosen backend is suspended
-    and this operation probes it; `passed_over` are the suspended backends that were left
-    out; `ineligible` is {candidate: why it was not eligible}.
+    the order of FACTORS and sum to 1; `probe` means that the chosen backend is suspended,
+    or does not meet a limit, and that this operation probes it; `passed_over` are the other
+    backends that wait for a probe and could have had this decision; `ineligible` is
+    {candidate: why it was not eligible}; `limits_gave_way` means that no candidate met the
+    server's own limits.
     """
 
     query: Query
@@ -178,6 +205,7 @@ class Decision(NamedTuple):
     probe: bool = False
     passed_over: tuple[str, ...] = ()
     ineligible: Mapping[str, str] = MappingProxyType({})
+    limits_gave_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +214,7 @@ class Outcome:
 
     `duration_ms` None means not measured, `size_bytes` 0 unknown, `happened_at` None just now.
     `fault` is one of Fault, and has no meaning beside success.
+    `caller` identifies who reports it, as a digest; "" where the caller is not known.
     """
 
     backend_id: str
@@ -198,6 +227,7 @@ class Outcome:
     happened_at: float | None = None
     request_id: str = ""
     fault: str = Fault.BACKEND
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

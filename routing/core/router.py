@@ -9,8 +9,10 @@ from operator import attrgetter
 from random import Random
 from typing import Any
 
+from routing.core.availability import Availability, availability
 from routing.core.factors import FACTORS
 from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning, context_of
+from routing.core.limits import Limits, limits_of
 from routing.core.linking import LinkedOutcome, linked, reported_time
 from routing.core.model import (
     Backend,
@@ -21,11 +23,12 @@ from routing.core.model import (
     Query,
     Recorded,
     State,
+    SuspensionRules,
 )
 from routing.core.placement import Placement
 from routing.core.registry import Registry
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
-from routing.core.suspension import FailureRecord, Suspensions
+from routing.core.suspension import Breaker, Suspensions
 from routing.core.usage.recent import Recent
 from routing.core.usage.windows import HOUR_S, Windows
 from routing.errors import NoEligibleBackend
@@ -47,8 +50,12 @@ class Router:
         max_backends: int = 1024,
         max_content_types: int = 256,
         retention_hours: int = 168,
+        suspension: SuspensionRules | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._random = random
+        # The server's own; None if it has none.
+        self._limits = None if limits == Limits() else limits
         self._weights = default_weights(weights)
         self._weight_table = weight_table(self._weights)
         # Grows when a client names a new backend; bounded by max_backends.
@@ -57,7 +64,7 @@ class Router:
         self._learning = Learning()
         # Changed by every outcome, and by decisions while a backend is suspended; bounded by
         # backends.
-        self._suspensions = Suspensions()
+        self._suspensions = Suspensions(suspension)
         # Changed by every decision and outcome; bounded by fixed numbers of hashes and decisions.
         self._placement = Placement()
         # Changed by every decision and outcome; bounded by backends × content types × intervals,
@@ -128,9 +135,9 @@ class Router:
             return State.DISABLED
         return State.SUSPENDED if backend_id in self._suspensions.names else State.OK
 
-    def suspension(self, backend_id: str) -> FailureRecord:
-        """The backend's failures and its backoff before a probe; to be read only."""
-        return self._suspensions.record(backend_id)
+    def suspension(self, backend_id: str) -> Breaker:
+        """The backend's failures, and how its probes go; to be read only."""
+        return self._suspensions.breaker(backend_id)
 
     def select(self, query: Query, *, now: float) -> Decision:
         """Picks a backend and adds the decision to the state.
@@ -143,14 +150,15 @@ class Router:
         eligible, ineligible = self._registry.eligible(query, self._holders(query))
         if not eligible:
             raise NoEligibleBackend(ineligible)
-        eligible, probe, passed_over = self._without_suspended(eligible, ineligible, query, now)
+        available = self._available(eligible, ineligible, query, now)
         weights = self._weight_table[query.strategy, query.priority]
-        candidates = self._candidates(query, eligible, now)
-        chosen, *others = rank(query, candidates, weights, first=probe, limit=1 + MAX_ALTERNATIVES)
+        draws = STRATEGIES[query.strategy].draws
+        candidates = self._candidates(query, available.backends, now, draws=draws)
+        probe, limit = available.probe, 1 + MAX_ALTERNATIVES
+        chosen, *others = rank(query, candidates, weights, first=probe, limit=limit)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
-        return Decision(
-            query, chosen, tuple(others), weights, now, probe is not None, passed_over, ineligible
-        )
+        circumstances = (probe is not None, available.waiting, ineligible, available.gave_way)
+        return Decision(query, chosen, tuple(others), weights, now, *circumstances)
 
     def record(self, outcome: Outcome, *, now: float) -> Recorded:
         """Learns from an outcome, and says whether it was recorded.
@@ -192,10 +200,11 @@ class Router:
     ) -> None:
         """Adds an earlier decision to the state as it was made, without scoring or drawing again."""
         now = self.advance(now)
-        suspended = self._suspensions.names
-        if probe and backend_id in suspended:
-            self._suspensions.note_probe(backend_id, now=now)
-        self._suspensions.note_passed_over([name for name in passed_over if name in suspended], now=now)
+        known = [name for name in passed_over if self.knows(name)]
+        if known or probe:
+            self._suspensions.note_decision(
+                known, probe=backend_id if probe else None, request_id=query.request_id, now=now
+            )
         self._note_decision(query, backend_id, expected_ms, now)
 
     def scores(self, *, content_type: str = "", backend_id: str = "", now: float) -> dict[str, float]:
@@ -208,7 +217,7 @@ class Router:
             if backend.enabled and backend_id in ("", backend.id)
         ]
         query = Query(content_type=content_type)
-        candidates = self._candidates(query, backends, now)
+        candidates = self._candidates(query, backends, now, draws=False)
         return dict(zip((one.id for one in backends), scores(query, candidates, self._weights), strict=True))
 
     def snapshot(self, *, now: float) -> dict[str, Any]:
@@ -242,32 +251,31 @@ class Router:
             return ()
         return self._placement.holders(query.content_hash)
 
-    def _without_suspended(
+    def _available(
         self, eligible: list[Backend], ineligible: dict[str, str], query: Query, now: float
-    ) -> tuple[list[Backend], str | None, tuple[str, ...]]:
-        """The eligible backends without the suspended ones; the suspended one to probe, which
-        stays among them, or None; and those left out, for which `ineligible` gets the reason.
+    ) -> Availability:
+        """The eligible backends to choose from, and the one to probe among them, if a probe is
+        due. `ineligible` gets the reason for each that is left out."""
+        suspended, limits = self._suspensions.names, self._limits
+        limited = limits is not None or limits_of(query) is not None
+        if not suspended and not limited:
+            return Availability(eligible)
+        means = self._candidates(query, eligible, now, draws=False) if limited else ()
+        found = availability(eligible, query, suspended=suspended, limits=limits, means=means)
+        if not found.backends:
+            raise NoEligibleBackend({**ineligible, **found.reasons})
+        if found.waiting:
+            probe = self._suspensions.probe(found.waiting, request_id=query.request_id, now=now)
+            if probe is not None:
+                found = found.with_probe(probe, eligible)
+        ineligible.update(found.reasons)
+        return found
 
-        If all are suspended, all stay. Strategies that draw probe eagerly: the number of
-        decisions between probes does not grow with failed ones.
-        """
-        names = self._suspensions.names
-        suspended = sorted(backend.id for backend in eligible if backend.id in names) if names else []
-        if not suspended or len(suspended) == len(eligible):
-            return eligible, None, ()
-        probe = self._suspensions.due_probe(suspended, now=now, eager=STRATEGIES[query.strategy].draws)
-        if probe is not None:
-            suspended.remove(probe)
-            self._suspensions.note_probe(probe, now=now)
-        self._suspensions.note_passed_over(suspended, now=now)
-        ineligible.update(dict.fromkeys(suspended, "suspended: it keeps failing"))
-        left_out = set(suspended)
-        return [backend for backend in eligible if backend.id not in left_out], probe, tuple(suspended)
-
-    def _candidates(self, query: Query, backends: list[Backend], now: float) -> list[Candidate]:
+    def _candidates(
+        self, query: Query, backends: list[Backend], now: float, *, draws: bool
+    ) -> list[Candidate]:
         context = context_of(query.location, query.content_type)
         size_bytes = query.assumed_bytes
-        draws = STRATEGIES[query.strategy].draws
         draw_all = draws and self._random.random() < DRAW_ALL_SHARE
         if draws:
             backends = sorted(backends, key=attrgetter("id"))
@@ -318,6 +326,10 @@ class Router:
                 outcomes=self._learning.outcomes(backend.id),
                 at=at,
                 now=now,
+                decided_at=link.decided_at,
+                request_id=link.request_id,
+                caller=outcome.caller,
+                kind=f"{link.operation or ''} {link.content_type}",
             )
 
     def _learn(self, backend: Backend, link: LinkedOutcome) -> None:

@@ -1,10 +1,13 @@
-"""Circuit breaking: when a failing backend is suspended, and when it is probed.
+"""Circuit breakers: when a failing backend is suspended, when it is probed, what lifts that.
 
 A backend is suspended for consecutive failures, or for a low learned probability of
-success. Consecutive failures are those since its last success, ordered by when they
-happened and not by when they were reported, so a late report about yesterday neither
-suspends a backend nor lifts its suspension. The five latest of them are kept, so two
-servers' records merge by taking the later success and the latest failures.
+success. While it is, a trickle of decisions probes it (half-open): of all decisions that
+had a suspended candidate, at most one in `least_decisions`, whichever backends are
+suspended and however slow the traffic. Consecutive successes of operations that were
+decided after the suspension began lift it; failures from before then count no more.
+
+A backend that only a limit on time or success keeps from decisions waits for probes in
+the same way. It has nothing to lift: outcomes change what is believed about it.
 """
 
 from collections import Counter
@@ -13,99 +16,65 @@ from dataclasses import astuple, dataclass, field
 from heapq import nlargest
 from typing import Any
 
-CONSECUTIVE_FAILURES = 5
-MIN_SUCCESS_PROBABILITY = 0.5
-MIN_OUTCOMES = 10
-"""The contract's two reasons to suspend: so many failures in a row; or, after at least
-so many outcomes, a lower learned probability of success."""
-
-INITIAL_BACKOFF_S = 30.0
-INITIAL_BACKOFF_DECISIONS = 200
-MAX_BACKOFF_S = 600.0
-MAX_BACKOFF_DECISIONS = 4000
-"""The contract's waits before a probe; both double with each failed probe."""
-
-
-@dataclass(slots=True, order=True)
-class Backoff:
-    """The wait of a suspended backend for its next probe: until `probe_at`, or for
-    `interval_decisions` decisions that could have chosen it, of which `decisions_left`
-    remain (negative once a probe is overdue).
-
-    `probing` means that a probe was sent and its outcome is not known yet. `probe_at` 0
-    means that the wait starts with the next decision. The order of the fields decides
-    between two servers: the later suspension wins, then the later probe.
-    """
-
-    suspended_at: float = 0.0
-    probe_at: float = 0.0
-    interval_s: float = INITIAL_BACKOFF_S
-    interval_decisions: int = INITIAL_BACKOFF_DECISIONS
-    decisions_left: int = INITIAL_BACKOFF_DECISIONS
-    probing: bool = False
-
-    def restart(self, now: float, *, probing: bool = False) -> None:
-        """Starts the current wait again from now."""
-        self.probe_at = now + self.interval_s
-        self.decisions_left = self.interval_decisions
-        self.probing = probing
-
-    def double(self, now: float) -> None:
-        """Doubles the wait, up to its maximum, and starts it from now: a probe failed."""
-        self.interval_s = min(2 * self.interval_s, MAX_BACKOFF_S)
-        self.interval_decisions = min(2 * self.interval_decisions, MAX_BACKOFF_DECISIONS)
-        self.restart(now)
-
-    def probe_due(self, now: float, *, eager: bool) -> bool:
-        """Whether the next probe is due. `eager` counts decisions without backing off:
-        INITIAL_BACKOFF_DECISIONS are enough after any number of failed probes."""
-        decisions = INITIAL_BACKOFF_DECISIONS if eager else self.interval_decisions
-        passed = self.interval_decisions - self.decisions_left
-        return self.probe_at > 0.0 and (now >= self.probe_at or passed >= decisions)
+from routing.core.failures import FailureRecord
+from routing.core.model import SuspensionRules
+from routing.core.probes import ProbeSchedule
 
 
 @dataclass(slots=True)
-class FailureRecord:
-    """One backend's consecutive failures, whether its probability of success is too low,
-    and its backoff, which has a meaning only while the backend is `suspended`.
+class Breaker:
+    """One backend's failures, whether it is suspended (`open`), and how its probes went.
 
-    `failures_at` holds the latest five failures since `last_success_at`, latest first.
-    `low_success_at` is when `low_success` last changed.
+    `changes` counts how often it opened or closed, the last time at `changed_at`; it last
+    closed at `lifted_at`. `succeeded_at` holds the latest successes of operations decided
+    while it was open, or of probes, since the last such failure, at `failed_at`.
     """
 
-    last_success_at: float = 0.0
-    failures_at: list[float] = field(default_factory=list)
-    low_success_at: float = 0.0
-    low_success: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+    failures: FailureRecord = field(default_factory=FailureRecord)
+    changed_at: float = 0.0
+    changes: int = 0
+    open: bool = False
+    lifted_at: float = 0.0
+    probes: ProbeSchedule = field(default_factory=ProbeSchedule)
+    succeeded_at: list[float] = field(default_factory=list)
+    failed_at: float = 0.0
 
-    @property
-    def suspended(self) -> bool:
-        """Whether the backend gets no calls but probes."""
-        return self.low_success or len(self.failures_at) >= CONSECUTIVE_FAILURES
+    def suspend(self, now: float) -> None:
+        """Opens the circuit; the wait for the first probe begins."""
+        self._change(now, ProbeSchedule(now))
+        self.open = True
 
-    def note(self, success: bool, at: float) -> None:
-        """Adds one outcome. A success clears the failures that did not happen after it;
-        of two outcomes with the same time, the one reported later counts as later."""
-        if success:
-            self.last_success_at = max(self.last_success_at, at)
-            self.failures_at = [failed_at for failed_at in self.failures_at if failed_at > at]
-        elif at >= self.last_success_at:
-            self.failures_at = nlargest(CONSECUTIVE_FAILURES, [*self.failures_at, at])
+    def lift(self, now: float) -> None:
+        """Closes the circuit. Nothing from before suspends the backend again."""
+        self._change(now, ProbeSchedule())
+        self.open, self.lifted_at = False, now
+        self.failures.failures = []
 
-    def note_low_success(self, low_success: bool, now: float) -> None:
-        """Sets whether the learned probability of success is too low."""
-        if low_success != self.low_success:
-            self.low_success, self.low_success_at = low_success, now
+    def note_success(self, at: float, *, most: int) -> None:
+        """Adds a success of an operation that may lift the suspension."""
+        if at >= self.failed_at:
+            self.succeeded_at = nlargest(most, [*self.succeeded_at, at])
+
+    def note_failure(self, at: float) -> None:
+        """Adds a failure of such an operation. It ends the run of successes before it."""
+        self.failed_at = max(self.failed_at, at)
+        self.succeeded_at = [succeeded_at for succeeded_at in self.succeeded_at if succeeded_at > at]
+
+    def _change(self, now: float, probes: ProbeSchedule) -> None:
+        self.changed_at, self.changes = now, self.changes + 1
+        self.probes, self.succeeded_at, self.failed_at = probes, [], 0.0
 
 
 class Suspensions:
-    """The failure record of each backend that had an outcome, and who is suspended."""
+    """The breaker of each backend that had an outcome or waits for a probe, and who is suspended."""
 
-    def __init__(self) -> None:
-        self._records: dict[str, FailureRecord] = {}
-        # Usually empty, so that most decisions need not look at the records.
+    def __init__(self, rules: SuspensionRules | None = None) -> None:
+        self._rules = rules or SuspensionRules()
+        self._breakers: dict[str, Breaker] = {}
+        # Usually empty, so that most decisions need not look at the breakers.
         self._suspended: set[str] = set()
+        # Decisions with suspended candidates since the last probe of any backend.
+        self._since_probe = self._rules.least_decisions
 
     def __repr__(self) -> str:
         return f"Suspensions(suspended={sorted(self._suspended)})"
@@ -115,98 +84,159 @@ class Suspensions:
         """The suspended backends."""
         return self._suspended
 
-    def record(self, backend_id: str) -> FailureRecord:
-        """The backend's failure record; to be read only."""
-        return self._records.get(backend_id) or FailureRecord()
+    def breaker(self, backend_id: str) -> Breaker:
+        """The backend's breaker; to be read only."""
+        return self._breakers.get(backend_id) or Breaker()
 
-    def due_probe(self, names: Iterable[str], *, now: float, eager: bool) -> str | None:
-        """Which of these suspended backends to probe now: the one whose probe has been
-        due longest, or None. For `eager` see `Backoff.probe_due`."""
-        due = [name for name in names if self._records[name].backoff.probe_due(now, eager=eager)]
-        return min(due, key=lambda name: (self._records[name].backoff.probe_at, name), default=None)
+    def probe(self, waiting: tuple[str, ...], *, request_id: str, now: float) -> str | None:
+        """Counts a decision that could choose these backends, which wait for a probe, and
+        answers which of them it probes: the one whose probe has been due longest, or none."""
+        due: list[str] = []
+        if self._since_probe >= self._rules.least_decisions - 1:
+            due = [name for name in waiting if self._due(name, now)]
+        probe = min(due, key=lambda name: (self._breakers[name].probes.since, name), default=None)
+        passed_over = [name for name in waiting if name != probe]
+        self.note_decision(passed_over, probe=probe, request_id=request_id, now=now)
+        return probe
 
-    def note_passed_over(self, names: Iterable[str], *, now: float) -> None:
-        """Counts a decision that could have chosen these backends, were they not suspended."""
-        for name in names:
-            backoff = self._records[name].backoff
-            if not backoff.probe_at:
-                backoff.restart(now)
-            backoff.decisions_left -= 1
-
-    def note_probe(self, name: str, *, now: float) -> None:
-        """Counts a decision that probes this suspended backend. If the probe's outcome is
-        never reported, another probe follows after the same wait."""
-        self._records[name].backoff.restart(now, probing=True)
+    def note_decision(
+        self, passed_over: Iterable[str], *, probe: str | None, request_id: str, now: float
+    ) -> None:
+        """Adds a decision that was made: which backends it passed over, and which it probed."""
+        self._since_probe = min(self._since_probe + 1, self._rules.least_decisions)
+        for name in passed_over:
+            breaker = self._breaker(name)
+            if name in self._suspended and not breaker.open:
+                breaker.suspend(now)  # two servers' failures, merged, were a run
+            breaker.probes.note_passed(now)
+        if probe is not None:
+            self._breaker(probe).probes.note_probe(request_id, now)
+            self._since_probe = 0
 
     def note_outcome(
-        self, name: str, *, success: bool, probability: float, outcomes: float, at: float, now: float
+        self,
+        name: str,
+        *,
+        success: bool,
+        probability: float,
+        outcomes: float,
+        at: float,
+        now: float,
+        decided_at: float | None = None,
+        request_id: str | None = None,
+        caller: str = "",
+        kind: str = "",
     ) -> None:
         """Adds one outcome, which happened at `at`; suspends the backend or lifts that.
 
         `probability` is the learned probability of success including this outcome,
-        `outcomes` the number of outcomes that it is learned from.
+        `outcomes` the number of outcomes that it is learned from. `decided_at` and
+        `request_id` are those of the operation's decision; where none is remembered,
+        `request_id` is None and `decided_at` when the operation began, at the latest.
         """
-        record = self._records.setdefault(name, FailureRecord())
-        suspended_before = record.suspended
-        record.note(success, at)
-        low = probability < MIN_SUCCESS_PROBABILITY and outcomes >= MIN_OUTCOMES
-        # The probability recovers with time alone, too; but only a success lifts a suspension.
-        record.note_low_success(low or (record.low_success and not success), now)
-        self._update_suspended(name, record)
-        backoff = record.backoff
-        if not record.suspended:
-            record.backoff = Backoff()
-        elif not suspended_before:
-            record.backoff = Backoff(suspended_at=now)
-            record.backoff.restart(now)
-        elif success and not record.failures_at:
-            # The backend works again, but its probability of success is still too low: the
-            # next probe is due at once.
-            record.backoff = Backoff(backoff.suspended_at, probe_at=now)
-        elif not success and backoff.probing and at >= backoff.suspended_at:
-            backoff.double(now)
+        breaker, rules = self._breaker(name), self._rules
+        decided_at = at if decided_at is None else decided_at
+        if success:
+            breaker.failures.note_success(at, caller, kind)
+        elif at >= breaker.lifted_at:
+            breaker.failures.note_failure(at, caller, kind, most=rules.failures_in_a_row)
+        of_probe = breaker.probes.is_of_probe(decided_at, request_id)
+        if of_probe or (breaker.open and decided_at >= breaker.changed_at):
+            self._note_trial(breaker, success=success, at=at, of_probe=of_probe)
+        if not breaker.open:
+            low = probability < rules.least_success and outcomes >= rules.least_outcomes
+            if breaker.failures.in_a_row(rules) or (
+                low and breaker.failures.failures and not breaker.failures.isolated(rules)
+            ):
+                breaker.suspend(now)
+        elif len(breaker.succeeded_at) >= rules.successes_to_lift:
+            breaker.lift(now)
+        self._update_suspended(name, breaker)
 
     def snapshot(self) -> dict[str, Any]:
-        """All failure records, as JSON-able rows."""
+        """All breakers, as JSON-able rows."""
         return {
-            name: [
-                record.last_success_at,
-                [*record.failures_at],
-                record.low_success_at,
-                record.low_success,
-                [*astuple(record.backoff)],
-            ]
-            for name, record in self._records.items()
+            "since_probe": self._since_probe,
+            "breakers": {
+                name: [
+                    one.failures.snapshot(),
+                    [one.changed_at, one.changes, one.open],
+                    one.lifted_at,
+                    [*astuple(one.probes)],
+                    [*one.succeeded_at],
+                    one.failed_at,
+                ]
+                for name, one in self._breakers.items()
+            },
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
         """Merges the failures of a snapshot; of everything else, the later state wins."""
-        for name, (last_success_at, failures_at, low_success_at, low_success, backoff) in snapshot.items():
-            theirs = FailureRecord(
-                last_success_at, failures_at, low_success_at, low_success, Backoff(*backoff)
+        self._since_probe = min(self._since_probe, snapshot["since_probe"])
+        for name, (failures, change, lifted_at, probes, succeeded_at, failed_at) in snapshot[
+            "breakers"
+        ].items():
+            restored, schedule = FailureRecord.restored(failures), ProbeSchedule(*probes)
+            changed_at, changes, is_open = change
+            theirs = Breaker(
+                restored, changed_at, changes, is_open, lifted_at, schedule, succeeded_at, failed_at
             )
-            merged = self._records[name] = _merged(self.record(name), theirs)
+            merged = self._breakers[name] = _merged(self.breaker(name), theirs, self._rules)
             self._update_suspended(name, merged)
 
-    def _update_suspended(self, name: str, record: FailureRecord) -> None:
-        if record.suspended:
+    def _breaker(self, name: str) -> Breaker:
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            breaker = self._breakers[name] = Breaker()
+        return breaker
+
+    def _due(self, name: str, now: float) -> bool:
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            return False
+        # Where successes lift nothing, because a limit keeps the backend out, the pace slows
+        # down again after as many: a backend that works, but too slowly, is no news.
+        soon = 0 < len(breaker.succeeded_at) < self._rules.successes_to_lift
+        return breaker.probes.due(now, self._rules, soon=soon)
+
+    def _note_trial(self, breaker: Breaker, *, success: bool, at: float, of_probe: bool) -> None:
+        """Adds the outcome of a probe, or of another operation decided during the suspension."""
+        probes = breaker.probes
+        if of_probe:
+            probes.sent = False
+        if not success:
+            breaker.note_failure(at)
+        elif len(breaker.succeeded_at) < self._rules.successes_to_lift:
+            breaker.note_success(at, most=self._rules.successes_to_lift)
+            probes.failures = 0
+            return
+        if of_probe:
+            probes.note_failure(self._rules)
+
+    def _update_suspended(self, name: str, breaker: Breaker) -> None:
+        if breaker.open or (breaker.failures.failures and breaker.failures.in_a_row(self._rules)):
             self._suspended.add(name)
         else:
             self._suspended.discard(name)
 
 
-def _merged(mine: FailureRecord, theirs: FailureRecord) -> FailureRecord:
-    last_success_at = max(mine.last_success_at, theirs.last_success_at)
-    # A failure that both servers know counts once, as far as its time identifies it.
-    known = (Counter(mine.failures_at) | Counter(theirs.failures_at)).elements()
-    failures_at = nlargest(CONSECUTIVE_FAILURES, [at for at in known if at >= last_success_at])
-    low_success_at, low_success = max(
-        (mine.low_success_at, mine.low_success), (theirs.low_success_at, theirs.low_success)
-    )
-    return FailureRecord(
-        last_success_at,
-        nlargest(CONSECUTIVE_FAILURES, failures_at),
-        low_success_at,
-        low_success,
-        max(mine.backoff, theirs.backoff),
+def _merged(mine: Breaker, theirs: Breaker, rules: SuspensionRules) -> Breaker:
+    """Both in one: the later change with what followed it, and of one change all that followed."""
+    changes = [(one.changed_at, one.changes, one.open) for one in (mine, theirs)]
+    latest = [one for one, change in zip((mine, theirs), changes, strict=True) if change == max(changes)]
+    failed_at = max(one.failed_at for one in latest)
+    known: Counter[float] = Counter()
+    for one in latest:
+        known |= Counter(one.succeeded_at)
+    succeeded_at = [at for at in known.elements() if at >= failed_at]
+    failures = mine.failures.merged(theirs.failures, most=rules.failures_in_a_row)
+    lifted_at = max(mine.lifted_at, theirs.lifted_at)
+    failures.forget_before(lifted_at)
+    return Breaker(
+        failures,
+        *max(changes),
+        lifted_at,
+        max(one.probes for one in latest),
+        nlargest(rules.successes_to_lift, succeeded_at),
+        failed_at,
     )

@@ -176,6 +176,9 @@ COLUMNS: Mapping[str, TraceColumn] = MappingProxyType(
         "expected_reads": TraceColumn(_AMOUNT, "how often it is read; empty: 1"),
         "require_tags": TraceColumn(_names(), "only backends with all of these"),
         "exclude_backends": TraceColumn(_names(), "none of these"),
+        "max_cost_usd": TraceColumn(_AMOUNT, "only backends that are expected to cost at most this"),
+        "max_ms": TraceColumn(_AMOUNT, "only backends that are expected to take at most this"),
+        "min_success": TraceColumn(number(0, 1), "only backends that succeed with this probability"),
         "strategy": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "the request's own, where no flag names one"),
         "priority": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "likewise"),
     }

@@ -1,10 +1,17 @@
 """Who makes a call, as far as its headers and its connection tell."""
 
+import hashlib
+import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `routing token` reads auth rules, and would wait for the gRPC library
     from grpclib import protocol
+
+
+_NETWORK_BITS = 64
+"""An IPv6 address counts as its /64 network, the least that one customer is assigned (RFC 6177):
+otherwise one caller could use 2⁶⁴ addresses, each with a rate limit of its own."""
 
 
 class Peer:
@@ -48,13 +55,39 @@ class Caller:
     they match nothing. `authentication` is the note of whoever decides about the caller.
     """
 
-    __slots__ = ("authentication", "authorization", "peer")
+    __slots__ = ("_account", "_digest", "authentication", "authorization", "peer")
 
     def __init__(self, headers: Iterable[tuple[str, str | bytes]], peer: Peer) -> None:
         said = [value for name, value in headers if name == "authorization" and isinstance(value, str)]
         self.authorization = ",".join(said) if said else None
         self.peer = peer
         self.authentication: Any = None
+        self._account = self._digest = ""
 
     def __repr__(self) -> str:
         return f"<Caller at {self.peer}>"  # without the header, which is a secret
+
+    def identify(self, account: str) -> None:
+        """Sets who calls, once that is authenticated; until then it is the caller's address."""
+        self._account, self._digest = account, ""
+
+    def digest(self, key: bytes) -> str:
+        """Identifies the caller without naming it: a keyed hash of 64 bits, as hexadecimal digits."""
+        if not self._digest:
+            account = self._account or address(self.peer)
+            self._digest = hashlib.blake2b(account.encode(), digest_size=8, key=key).hexdigest()
+        return self._digest
+
+
+def address(peer: Peer) -> str:
+    """The account of a caller that is known by its address only."""
+    try:
+        found = ipaddress.ip_address(peer.host)
+    except ValueError:  # in memory, or over a Unix socket: the caller is on this machine
+        return "address"
+    if isinstance(found, ipaddress.IPv6Address):
+        # A dual-stack socket reports IPv4 as ::ffff:192.0.2.1, and those share one /64.
+        if found.ipv4_mapped is not None:
+            return f"address {found.ipv4_mapped}"
+        return f"address {ipaddress.IPv6Network((int(found), _NETWORK_BITS), strict=False)}"
+    return f"address {found}"

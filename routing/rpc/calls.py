@@ -7,6 +7,7 @@ its in-memory channel alike.
 """
 
 import asyncio
+import inspect
 import logging
 import re
 import time
@@ -70,16 +71,18 @@ class WrappedServable:
 
 @dataclass(frozen=True, slots=True)
 class ServedMethod:
-    """One method of a servable: what it takes, what it gives, and whether to the end."""
+    """One method of a servable. `takes_caller` means that its function, which is unary, has a
+    second parameter: the Caller."""
 
     path: str
-    function: Callable[[Any], Any]
+    function: Callable[..., Any]
     request_type: type
     reply_type: type
     takes_many: bool
     gives_many: bool
     even_draining: bool
     admit: Admit | None
+    takes_caller: bool
 
 
 class Calls:
@@ -135,15 +138,17 @@ class Calls:
         prompts: dict[str, FastPathHandler] = {}
         for path, handler in servable.__mapping__().items():
             takes_many, gives_many = handler.cardinality.value
+            function = getattr(servable, snake_case(path.rpartition("/")[2]))
             method = ServedMethod(
                 path=path,
-                function=getattr(servable, snake_case(path.rpartition("/")[2])),
+                function=function,
                 request_type=handler.request_type,
                 reply_type=handler.reply_type,
                 takes_many=takes_many,
                 gives_many=gives_many,
                 even_draining=even_draining and not gives_many,
                 admit=None if open_to_all else self._admit,
+                takes_caller="caller" in inspect.signature(function).parameters,
             )
             name = path.rpartition("/")[2]
             if name in on_fast_path:
@@ -229,7 +234,10 @@ class Calls:
                 method.admit(method.path, caller, False)
             if len(data) > self._max_message_bytes:
                 raise too_large(len(data), self._max_message_bytes)
-            response = await method.function(self._codec.decode(data, method.request_type))
+            request = self._codec.decode(data, method.request_type)
+            response = await (
+                method.function(request, caller) if method.takes_caller else method.function(request)
+            )
             return Reply(framed(self._codec.encode(response, method.reply_type)))
         # As in `_surround`: whatever a handler raises becomes a status here, for what is answered
         # without a task. Let through, it would end the connection and all other calls on it.
@@ -248,7 +256,8 @@ class Calls:
 
     async def _answer_one(self, method: ServedMethod, exchange: Exchange) -> None:
         request = await exchange.only_message(method.request_type)
-        response = await method.function(request)
+        function = method.function
+        response = await (function(request, exchange.caller) if method.takes_caller else function(request))
         await exchange.send(exchange.encode(response, method.reply_type))
 
     async def _answer_many(self, method: ServedMethod, exchange: Exchange) -> None:

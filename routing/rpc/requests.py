@@ -136,6 +136,13 @@ def _amount(field: str, value: object) -> float:
     return float(value)
 
 
+def _share(field: str, value: object) -> float:
+    share = _amount(field, value)
+    if share > 1.0:
+        raise InvalidArgument(field, value, "a number from 0 to 1")
+    return share
+
+
 def _names(field: str, value: object) -> frozenset[str]:
     if not isinstance(value, list):
         raise InvalidArgument(field, value, "a list of strings")
@@ -147,12 +154,12 @@ def _names(field: str, value: object) -> frozenset[str]:
 
 
 _READERS: Mapping[object, Callable[[str, object], Any]] = MappingProxyType(
-    {Operation: _operation, float: _amount, frozenset[str]: _names}
+    {Operation: _operation, float: _amount, float | None: _amount, frozenset[str]: _names}
 )
 """How the value of a metadata key is read, by the type of the field of Query that it becomes."""
 
 METADATA: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
-    {key: _READERS[Query.__annotations__[key]] for key in METADATA_KEYS}
+    {key: _READERS[Query.__annotations__[key]] for key in METADATA_KEYS} | {"min_success": _share}
 )
 """The metadata keys that are understood, and how the value of each is read."""
 
@@ -181,7 +188,7 @@ def read_query(message: wire.SelectBackendRequest) -> Query:
     )
 
 
-def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
+def read_outcome(message: wire.RecordOutcomeRequest, *, caller: str = "") -> Outcome:
     """The outcome of a RecordOutcome call; a long error text is truncated at a character boundary."""
     if not message.backend_id:
         raise InvalidArgument("backend_id", "", "the name of a backend")
@@ -196,6 +203,7 @@ def read_outcome(message: wire.RecordOutcomeRequest) -> Outcome:
         happened_at=wire.read_time(message.timestamp),
         request_id=_identifier("request_id", message.request_id),
         fault=_fault(message.fault) if message.fault else Fault.BACKEND,
+        caller=caller,
     )
 
 

@@ -44,6 +44,7 @@ def _explanation(decision: Decision) -> wire.Struct:
         {
             "weights": _by_factor(decision.weights),
             "probe": decision.probe,
+            "limits_gave_way": decision.limits_gave_way,
             "candidates": {candidate.backend_id: _explained(candidate) for candidate in candidates},
             "ineligible": decision.ineligible,
         }

@@ -12,6 +12,7 @@ from routing.clock import RequestClock
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.report import Insights, SystemFacts, insights, metrics, prepare
 from routing.core.router import Router
+from routing.rpc.caller import Caller
 from routing.rpc.requests import (
     MetricsRequest,
     read_insights_request,
@@ -40,7 +41,7 @@ class RoutingService(wire.RoutingServiceBase):
     """The contract's four methods on one router.
 
     `clock` returns Unix seconds. Intervals and uptime use `monotonic` and `sleep`, so jumps of
-    `clock` do not affect them.
+    `clock` do not affect them. The core knows callers by their hash under `caller_key`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RoutingService(wire.RoutingServiceBase):
         *,
         clock: Callable[[], float],
         version: str,
+        caller_key: bytes = b"",
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -57,6 +59,7 @@ class RoutingService(wire.RoutingServiceBase):
         self._sink = sink
         self._clock = clock
         self._version = version
+        self._caller_key = caller_key
         self._monotonic = monotonic
         self._started_at = monotonic()
         self._codec = wire.Codec()
@@ -87,8 +90,10 @@ class RoutingService(wire.RoutingServiceBase):
             return self._codec.encode(response, wire.SelectBackendResponse)
         return self._decisions.write(decision, now=now)
 
-    async def record_outcome(self, message: wire.RecordOutcomeRequest) -> wire.RecordOutcomeResponse:
-        outcome = read_outcome(message)
+    async def record_outcome(
+        self, message: wire.RecordOutcomeRequest, caller: Caller | None = None
+    ) -> wire.RecordOutcomeResponse:
+        outcome = read_outcome(message, caller=caller.digest(self._caller_key) if caller else "")
         now = self._now(message.timestamp)
         recorded = self._router.record(outcome, now=now)
         return write_recorded(await self._sink.note_outcome(outcome, recorded, now=now), now=now)

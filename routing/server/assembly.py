@@ -10,6 +10,7 @@ from routing.access.policy import Access
 from routing.clock import RequestClock, WatchedClock
 from routing.config.options import Settings
 from routing.contract import FILES_HEALTH, ROUTING_SERVICE, STORE_HEALTH
+from routing.core.limits import Limits
 from routing.core.router import Router
 from routing.rpc.calls import Calls, WrappedServable
 from routing.rpc.health import Health
@@ -60,12 +61,14 @@ def assemble(
         max_backends=routing.max_backends,
         max_content_types=routing.max_content_types,
         retention_hours=routing.retention_hours,
+        suspension=settings.suspension,
+        limits=Limits(routing.max_cost_usd, routing.max_ms, routing.min_success),
     )
     health = Health(_health_services(settings, access))
     store = _open_store(settings, router, clock, health)
     codec = Codec()
     calls = Calls(codec, admit=access.admission if access is not None else None)
-    service = RoutingService(router, store, clock=clock, version=__version__)
+    service = RoutingService(router, store, clock=clock, version=__version__, caller_key=store.caller_key)
     schema = compiled_schema()
     servables = (
         calls.wrap(service, on_fast_path=("SelectBackend", "RecordOutcome")),

@@ -1,6 +1,7 @@
 """Stores of the server's state, and STORES, the table that opens one by URL scheme."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """Receives every decision and outcome after the router has applied it."""
+    """Receives every decision and outcome after the router has applied it.
+
+    `caller_key` is the key that callers are hashed under: as long-lived as the state, so that
+    callers are recognised after a restart, and no part of a snapshot.
+    """
+
+    caller_key: bytes
 
     def start(self) -> None:
         """Starts writing."""
@@ -38,6 +45,9 @@ class Store(Protocol):
 
 class NullStore:
     """Stores nothing: the router's state ends with the process."""
+
+    def __init__(self) -> None:
+        self.caller_key = os.urandom(16)
 
     def start(self) -> None:
         """Does nothing."""

@@ -11,14 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import routing
 from routing.config.options import Settings
-from routing.core.model import Backend
+from routing.core.model import Backend, SuspensionRules
 from routing.core.router import Router
 from routing.store.restore import restore
 from routing.store.sqlite import SqliteFile, StoreError
@@ -69,6 +69,7 @@ def main() -> None:
     router = Router(
         [Backend(**{**profile, "tags": frozenset(profile["tags"])}) for profile in task["backends"]],
         random=Random(0),  # noqa: S311 - nothing is drawn from it
+        suspension=SuspensionRules(**task["suspension"]),
         **task["routing"],
     )
     file.open()
@@ -97,6 +98,7 @@ def _task(path: Path, settings: Settings, latest: float) -> bytes:
         "path": str(path),
         "latest": latest,
         "routing": {name: getattr(settings.routing, name) for name in router_settings},
+        "suspension": asdict(settings.suspension),
         "backends": backends,
     }
     return json.dumps(task, default=_json_value).encode()

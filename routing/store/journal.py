@@ -75,6 +75,7 @@ class Journal:
         compact: Callable[[], Coroutine[object, object, int]],
         note_health: Callable[[bool], None],
     ) -> None:
+        self.caller_key = restored.caller_key
         self._file = file
         self._lock = lock
         self._router = router

@@ -9,12 +9,14 @@ from routing.store.sqlite import DAMAGED, Position, SqliteFile, StoreError
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The snapshot's position, the number of the last entry, and the size of the journal after it."""
+    """The snapshot's position, the number of the last entry, the size of the journal after it, and
+    the key that callers are hashed under."""
 
     position: Position
     last_number: int
     events: int
     journal_bytes: int
+    caller_key: bytes = b""
 
 
 def restore(file: SqliteFile, router: Router, *, latest: float) -> Restored:
@@ -38,4 +40,5 @@ def restore(file: SqliteFile, router: Router, *, latest: float) -> Restored:
                 journal_bytes += entry.size_bytes
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise StoreError(f"{file.path}: {DAMAGED}") from error
-    return Restored(position, last_number, events, journal_bytes)
+        caller_key = file.caller_key()
+    return Restored(position, last_number, events, journal_bytes, caller_key)

@@ -49,6 +49,8 @@ CREATE TABLE snapshot (piece INTEGER PRIMARY KEY, generation INTEGER NOT NULL, d
 CREATE TABLE current (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL,
                       through INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT INTO current VALUES (1, 0, 0, 0);
+CREATE TABLE secret (caller_key BLOB NOT NULL);
+INSERT INTO secret VALUES (randomblob(16));
 """
 SCHEMA = f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
 
@@ -153,6 +155,11 @@ class SqliteFile:
         """The position of the current snapshot."""
         with self._as_store_errors():
             return Position(*self._run("SELECT generation, through, bytes FROM current").fetchone())
+
+    def caller_key(self) -> bytes:
+        """The random key that this file was created with."""
+        with self._as_store_errors():
+            return bytes(self._run("SELECT caller_key FROM secret").fetchone()[0])
 
     def snapshot(self, generation: int) -> Mapping[str, Any]:
         """The contents of a snapshot."""

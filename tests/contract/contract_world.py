@@ -12,7 +12,7 @@ from grpclib.client import Channel
 from routing import wire
 from routing.core.model import Backend
 from routing.core.router import Router
-from routing.rpc.calls import Calls
+from routing.rpc.calls import Admit, Calls
 from routing.rpc.service import RoutingService
 from routing.store import NullStore
 
@@ -55,11 +55,19 @@ class World:
         return await self._stub.select_backend(message)
 
     async def record(
-        self, backend_id: str = "", *, success: bool = True, ago_s: float | None = None, **fields: Any
+        self,
+        backend_id: str = "",
+        *,
+        success: bool = True,
+        ago_s: float | None = None,
+        caller: str = "",
+        **fields: Any,
     ) -> wire.RecordOutcomeResponse:
         timestamp = None if ago_s is None else wire.write_time(self.now - ago_s)
         message = wire.RecordOutcomeRequest(backend_id, success=success, timestamp=timestamp, **fields)
-        return await self._stub.record_outcome(message)
+        return await self._stub.record_outcome(
+            message, metadata={"authorization": caller} if caller else None
+        )
 
     async def insights(self, **fields: Any) -> wire.GetInsightsResponse:
         return await self._stub.get_insights(wire.GetInsightsRequest(**fields))
@@ -88,7 +96,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(*backends: Backend, seed: int = 0, **options: Any) -> AsyncIterator[World]:
+async def world(
+    *backends: Backend, seed: int = 0, admit: Admit | None = None, **options: Any
+) -> AsyncIterator[World]:
     """A server that knows these backends, with these options of the router."""
     clock, ticks = [NOON], ManualTime()
     router = Router(backends, random=Random(seed), **options)
@@ -100,6 +110,6 @@ async def world(*backends: Backend, seed: int = 0, **options: Any) -> AsyncItera
         monotonic=ticks.monotonic,
         sleep=ticks.sleep,
     )
-    calls = Calls(wire.Codec())
+    calls = Calls(wire.Codec(), admit=admit)
     async with in_memory(calls, service) as channel:
         yield World(channel, router, calls, clock, ticks)

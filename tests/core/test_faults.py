@@ -24,7 +24,7 @@ def test_a_slow_client_clock_does_not_put_an_outcome_before_its_decision(behind_
         clock.now += 1.0
         clock.fail("a", request_id=request_id, happened_at=clock.now - behind_s)
     assert clock.router.state("a") is State.SUSPENDED
-    assert clock.router.suspension("a").failures_at[0] == clock.now - 1.0
+    assert clock.router.suspension("a").failures.failures[0].at == clock.now - 1.0
 
 
 def test_an_outcome_that_is_not_linked_is_as_old_as_it_says() -> None:
@@ -37,7 +37,7 @@ def test_a_linked_outcome_keeps_a_time_after_its_decision() -> None:
     request_id = clock.select().query.request_id
     clock.now += 10.0
     clock.fail("a", request_id=request_id, happened_at=clock.now - 4.0)
-    assert clock.router.suspension("a").failures_at == [clock.now - 4.0]
+    assert [one.at for one in clock.router.suspension("a").failures.failures] == [clock.now - 4.0]
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -95,3 +95,17 @@ def test_beside_success_a_fault_means_nothing(fault: Fault) -> None:
     told.succeed("a", duration_ms=20, fault=fault)
     plain.succeed("a", duration_ms=20)
     assert told.snapshot() == plain.snapshot()
+
+
+@pytest.mark.parametrize("fault", [Fault.CALLER, Fault.CONTENT])
+def test_a_probe_that_ended_with_another_s_fault_neither_doubles_the_wait_nor_counts(fault: Fault) -> None:
+    clock = Clock(router(["a", "b"]))
+    clock.fail("a", 5)
+    for _ in range(20):
+        clock.select()
+    clock.now += 30.0
+    probe = clock.select()
+    assert probe.probe
+    clock.fail("a", request_id=probe.query.request_id, fault=fault)
+    assert clock.router.suspension("a").probes.failures == 0
+    assert clock.router.suspension("a").failed_at == 0.0

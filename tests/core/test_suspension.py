@@ -5,12 +5,15 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import NOON, Clock, router
 
-from routing.core.model import Backend, Operation, State
-from routing.core.suspension import Backoff, FailureRecord, Suspensions
+from routing.core.failures import MAX_NAMES, FailureRecord
+from routing.core.model import Backend, Operation, State, SuspensionRules
+from routing.core.probes import ProbeSchedule
+from routing.core.suspension import Breaker, Suspensions
+from routing.errors import NoEligibleBackend
 
 RELIABLE = "reliability"
 """The strategy under which a backend that never failed wins."""
@@ -39,12 +42,25 @@ def with_a_suspended() -> Clock:
     return clock
 
 
-def decisions_until_probe(clock: Clock, limit: int = 10_000, **fields: Any) -> int:
-    """How many decisions pass before one goes to `bad`, the clock standing still."""
-    for passed in range(limit):
-        if clock.select(**fields).probe:
-            return passed
-    raise AssertionError(f"no probe in {limit} decisions")
+def until_probe(clock: Clock, *, every_s: float = 0.0, **fields: Any) -> tuple[int, Any]:
+    """How many decisions pass before a probe, which is the other value."""
+    for passed in range(10_000):
+        clock.now += every_s
+        decision = clock.select(**fields)
+        if decision.probe:
+            return passed, decision
+    raise AssertionError("no probe")
+
+
+def probe(clock: Clock, **fields: Any) -> Any:
+    """The next probe, after 20 decisions and however long it takes."""
+    clock.now += 600.0
+    return until_probe(clock, **fields)[1]
+
+
+def report(clock: Clock, decision: Any, success: bool, **fields: Any) -> None:
+    """The outcome of a decision."""
+    clock.record(decision.chosen.backend_id, success, request_id=decision.query.request_id, **fields)
 
 
 # --- the two reasons ---
@@ -85,7 +101,7 @@ def test_a_probability_below_a_half_suspends_on_ten_outcomes_and_not_on_nine() -
         assert not suspended(clock), outcomes
         clock.record("bad", success)
     # 2 of 10, and a profile that says 0.6: below a half, though never five in a row.
-    assert clock.router.suspension("bad").failures_at == []
+    assert clock.router.suspension("bad").failures.in_row == 0
     assert suspended(clock)
 
 
@@ -99,6 +115,7 @@ def test_a_record_is_poor_below_a_half_and_from_ten_outcomes_on(
     """Whether the last of them succeeded or not."""
     for success in (True, False):
         subject = Suspensions()
+        subject.note_outcome("a", success=False, probability=0.9, outcomes=1, at=NOON, now=NOON)
         subject.note_outcome(
             "a", success=success, probability=probability, outcomes=outcomes, at=NOON, now=NOON
         )
@@ -182,18 +199,27 @@ def test_a_retrieval_from_a_suspended_holder_is_still_answered() -> None:
 # --- probes ---
 
 
-def test_the_first_probe_comes_after_30_seconds() -> None:
+def test_the_first_probe_comes_after_20_decisions_and_30_seconds() -> None:
     clock = with_a_suspended()
     clock.now += 29.999
-    assert not clock.select().probe
+    assert not any(clock.select().probe for _ in range(100))
     clock.now += 0.001
     decision = clock.select()
     assert decision.probe
     assert decision.chosen.backend_id == "bad"
+    slow = with_a_suspended()
+    assert until_probe(slow, every_s=600.0)[0] == 20
 
 
-def test_or_after_200_decisions_that_it_would_have_been_eligible_for() -> None:
-    assert decisions_until_probe(with_a_suspended()) == 200
+def test_or_after_200_decisions_and_a_second() -> None:
+    clock = with_a_suspended()
+    assert not any(clock.select().probe for _ in range(300))
+    clock.now += 0.999
+    assert not clock.select().probe
+    clock.now += 0.001
+    assert clock.select().probe
+    busy = with_a_suspended()
+    assert until_probe(busy, every_s=0.01)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -212,45 +238,70 @@ def test_a_decision_that_it_would_not_have_been_eligible_for_does_not_count(fiel
     clock = Clock(router(backends))
     clock.fail("bad", 5)
     for _ in range(300):
+        clock.now += 0.05
         assert not clock.select(**fields).probe
-    assert decisions_until_probe(clock) == 200
-    clock.now += 31.0
+    assert until_probe(clock, every_s=0.05)[0] == 200
+    clock.now += 601.0
     assert not clock.select(**fields).probe
 
 
-def test_each_failed_probe_doubles_the_wait_in_seconds_up_to_600() -> None:
+@pytest.mark.parametrize("strategy", ["hybrid", "adaptive", "cost"])
+def test_each_failed_probe_doubles_the_wait_in_seconds_up_to_600_under_every_strategy(strategy: str) -> None:
     clock = with_a_suspended()
     waits = []
     for _ in range(8):
         since = clock.now
-        while not (decision := clock.select()).probe:
+        for _ in range(20):
+            assert not clock.select(strategy=strategy).probe
+        while not (decision := clock.select(strategy=strategy)).probe:
             clock.now += 30.0
-        clock.fail("bad", request_id=decision.query.request_id)
+        report(clock, decision, False)
         waits.append(clock.now - since)
     assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0, 600.0]
 
 
-def test_each_failed_probe_doubles_the_wait_in_decisions_up_to_4000() -> None:
+def test_failed_probes_do_not_lengthen_the_200_decisions() -> None:
     clock = with_a_suspended()
-    waits = []
-    for _ in range(7):
-        waits.append(decisions_until_probe(clock))
-        clock.fail("bad")
-    assert waits == [200, 400, 800, 1600, 3200, 4000, 4000]
+    for _ in range(5):
+        passed, decision = until_probe(clock, every_s=0.1)
+        assert passed == 200
+        report(clock, decision, False)
 
 
 def test_a_probe_whose_outcome_never_comes_is_followed_by_another_after_the_same_wait() -> None:
     clock = with_a_suspended()
-    assert [decisions_until_probe(clock) for _ in range(3)] == [200, 200, 200]
+    assert [until_probe(clock, every_s=10.0)[0] for _ in range(3)] == [20, 20, 20]
+    assert clock.router.suspension("bad").probes.failures == 0
+
+
+def test_a_probe_is_recognised_by_its_request_and_another_failure_does_not_double_the_wait() -> None:
+    """Where all are suspended, both get ordinary decisions besides."""
+    clock = with_a_suspended()
+    clock.fail("good", 5)
     clock.now += 30.0
-    assert clock.select().probe
-    assert not clock.select().probe
+    ordinary = clock.select(available_backends=("bad",))
+    passed, decision = until_probe(clock, available_backends=("bad",))
+    assert passed == 19
+    report(clock, ordinary, False)
+    assert clock.router.suspension("bad").probes.failures == 0
+    report(clock, decision, False)
+    assert clock.router.suspension("bad").probes.failures == 1
+    assert clock.router.suspension("bad").probes.wait_s(SuspensionRules()) == 60.0
+
+
+def test_of_clients_that_never_link_the_first_outcome_since_the_probe_is_the_probe_s() -> None:
+    clock = with_a_suspended()
+    probe(clock)
+    clock.now += 10.0
+    clock.fail("bad", duration_ms=10_001)  # it began before the probe
+    assert clock.router.suspension("bad").probes.failures == 0
+    clock.fail("bad", 7, duration_ms=9_999)
+    assert clock.router.suspension("bad").probes.failures == 1
 
 
 def test_while_a_probe_is_out_other_requests_go_elsewhere() -> None:
     clock = with_a_suspended()
-    clock.now += 30.0
-    assert clock.select().probe
+    assert probe(clock).probe
     decision = clock.select()
     assert decision.chosen.backend_id == "good"
     assert others(decision) == []
@@ -260,127 +311,241 @@ def test_during_a_probe_the_alternatives_are_the_others_best_first() -> None:
     names = [Backend(name, success_rate=rate) for name, rate in (("x", 0.9), ("y", 0.99), ("z", 0.95))]
     clock = Clock(router([*names, Backend("bad", success_rate=0.97)]))
     clock.fail("bad", 5)
-    clock.now += 30.0
-    decision = clock.select(strategy=RELIABLE)
-    assert decision.probe
+    decision = probe(clock, strategy=RELIABLE)
     assert decision.chosen.backend_id == "bad"
     assert others(decision) == ["y", "z", "x"]
     assert decision.chosen.score < decision.others[-1].score
+    assert decision.ineligible == {}
 
 
 def test_a_probe_reports_its_own_score_and_factors() -> None:
     clock = with_a_suspended()
-    clock.now += 30.0
-    chosen = clock.select().chosen
+    chosen = probe(clock).chosen
     weights = clock.router.weights.values()
     dot = sum(weight * score for weight, score in zip(weights, chosen.factor_scores, strict=True))
     assert chosen.score == pytest.approx(dot, abs=1e-12)
 
 
-def test_of_several_suspended_the_one_due_first_is_probed_and_then_the_next() -> None:
+def test_of_several_due_the_one_that_waited_longest_goes_first_19_decisions_apart() -> None:
     clock = Clock(router(["a", "b", "c", "d"]))
     clock.fail("c", 5)
     clock.now += 1.0
     clock.fail("b", 5)
     clock.fail("a", 5)
-    clock.now += 29.0
-    assert [clock.select().chosen.backend_id for _ in range(2)] == ["c", "d"]
-    clock.now += 1.0
-    probes = [clock.select() for _ in range(3)]
-    assert [one.chosen.backend_id for one in probes] == ["a", "b", "d"]
-    assert [others(one) for one in probes] == [["d"]] * 2 + [[]]
-    assert probes[0].ineligible == dict.fromkeys(("b", "c"), "suspended: it keeps failing")
+    clock.now += 600.0
+    found = [until_probe(clock) for _ in range(3)]
+    clock.now += 600.0
+    found.append(until_probe(clock))
+    assert [decision.chosen.backend_id for _, decision in found[:3]] == ["c", "a", "b"]
+    assert [passed for passed, _ in found] == [20, 19, 19, 19]
+    assert others(found[3][1]) == ["d"]
+    assert found[0][1].ineligible == dict.fromkeys(("a", "b"), "suspended: it keeps failing")
 
 
-def test_several_suspended_count_the_same_decision_each_for_itself() -> None:
-    clock = Clock(router(["a", "b", "c"]))
-    clock.fail("a", 5)
-    for _ in range(100):
-        clock.select()
-    clock.fail("b", 5)
-    probed = {}
-    for passed in range(301):
+def test_probes_go_on_when_all_are_suspended() -> None:
+    """Both failed, the better one by far is dead, and whatever is sent there fails."""
+    fields: dict[str, Any]
+    for fields in ({}, {"available_backends": ("dead", "works")}, {"require_tags": frozenset({"t"})}):
+        tags = frozenset({"t"})
+        backends = [
+            Backend("dead", latency_ms=40.0, tags=tags),
+            Backend("works", latency_ms=1500.0, tags=tags),
+        ]
+        clock = Clock(router(backends))
+        clock.fail("dead", 5)
+        clock.fail("works", 5)
+        chosen = []
+        for _ in range(300):
+            clock.now += 1.0
+            decision = clock.select(**fields)
+            chosen.append(decision.chosen.backend_id)
+            report(clock, decision, decision.chosen.backend_id == "works")
+        assert chosen.index("works") <= 60
+        assert chosen[150:].count("works") >= 140
+
+
+@pytest.mark.parametrize("dead", [1, 19])
+def test_at_most_one_decision_in_20_is_a_probe_however_slow_the_traffic_and_many_the_dead(dead: int) -> None:
+    clock = Clock(router([f"b{number:02}" for number in range(dead + 1)]))
+    for number in range(dead):
+        clock.fail(f"b{number:02}", 5)
+    probes = 0
+    for _ in range(1000):
+        clock.now += 600.0
         decision = clock.select()
+        probes += decision.probe
+        report(clock, decision, not decision.probe)
+    assert 40 <= probes <= 50
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.01, 1.0, 40.0, 700.0]),
+            st.sampled_from([(), ("a", "b"), ("c",), ("b", "c", "d")]),
+            st.sampled_from([None, True, False]),
+            st.sampled_from([None, 0.9, 0.99]),
+        ),
+        min_size=100,
+        max_size=300,
+    ),
+    st.integers(0, 15),
+)
+def test_whatever_the_traffic_19_decisions_with_waiting_candidates_lie_between_two_probes(
+    traffic: list[tuple[float, tuple[str, ...], bool | None, float | None]], failing: int
+) -> None:
+    clock = Clock(router(["a", "b", "c", "d"]))
+    for index, name in enumerate("abcd"):
+        if failing >> index & 1:
+            clock.fail(name, 5)
+    between = 19
+    for wait_s, available, success, min_success in traffic:
+        clock.now += wait_s
+        try:
+            decision = clock.select(available_backends=available, min_success=min_success)
+        except NoEligibleBackend:
+            continue
         if decision.probe:
-            probed.setdefault(decision.chosen.backend_id, passed)
-    assert probed == {"a": 100, "b": 200}
-
-
-def test_adaptive_waits_like_the_others_before_the_first_probe_and_never_for_more_decisions() -> None:
-    """Its share of traffic for what failed: one decision in 200, however often that was in vain."""
-    clock = with_a_suspended()
-    waits = []
-    for _ in range(4):
-        waits.append(decisions_until_probe(clock, strategy="adaptive"))
-        clock.fail("bad")
-    assert waits == [200, 200, 200, 200]
-    assert decisions_until_probe(clock) == 3200
-
-
-def test_asking_again_under_the_same_request_id_does_not_send_another_probe() -> None:
-    clock = with_a_suspended()
-    clock.now += 30.0
-    assert clock.select(request_id="r").probe
-    assert not clock.select(request_id="r").probe
+            assert between >= 19
+            between = 0
+        elif decision.passed_over:
+            between += 1
+        if success is not None:
+            report(clock, decision, success)
 
 
 # --- what lifts it ---
 
 
-def test_a_successful_probe_lifts_the_suspension() -> None:
+def test_three_successful_probes_in_a_row_lift_the_suspension_20_decisions_apart() -> None:
     clock = with_a_suspended()
-    clock.now += 30.0
-    decision = clock.select()
-    clock.succeed("bad", request_id=decision.query.request_id)
+    decision = probe(clock)
+    passed = []
+    for _ in range(2):
+        report(clock, decision, True)
+        assert suspended(clock)
+        count, decision = until_probe(clock)
+        passed.append(count)
+    report(clock, decision, True)
+    assert passed == [20, 20]
     assert clock.router.state("bad") is State.OK
     assert others(clock.select()) == ["bad"]
     assert repr(clock.router._suspensions) == "Suspensions(suspended=[])"
 
 
-def test_the_next_suspension_begins_with_the_shortest_wait_again() -> None:
+def test_a_failed_probe_ends_the_row_of_successes() -> None:
     clock = with_a_suspended()
-    for _ in range(3):
-        decisions_until_probe(clock)
-        clock.fail("bad")
-    decisions_until_probe(clock)
-    clock.succeed("bad", 20)
+    for success in (True, True, False, True, True):
+        report(clock, probe(clock), success)
+        assert suspended(clock)
+    report(clock, probe(clock), True)
     assert not suspended(clock)
-    clock.fail("bad", 5)
-    assert decisions_until_probe(clock) == 200
 
 
-def test_a_success_on_a_poor_record_lets_it_prove_itself_at_once() -> None:
-    """After 40 failures one success is not enough: its probability is far below a half."""
+def test_after_a_successful_probe_the_wait_is_30_seconds_again() -> None:
+    clock = with_a_suspended()
+    for success in (False, False, True):
+        report(clock, probe(clock), success)
+    assert clock.router.suspension("bad").probes.failures == 0
+
+
+def test_a_failure_after_a_success_ends_the_quick_pace() -> None:
+    clock = with_a_suspended()
+    report(clock, probe(clock), True)
+    passed, decision = until_probe(clock)
+    report(clock, decision, False)
+    assert passed == 20
+    assert until_probe(clock, every_s=1.0)[0] == 59  # and the wait has doubled
+
+
+def test_many_failures_are_forgotten_with_the_suspension_that_they_led_to() -> None:
+    """A job that may use no other failed 400 times; then the backend works."""
     clock = two()
-    clock.fail("bad", 40)
-    decisions_until_probe(clock)
-    successes = 0
-    while suspended(clock):
-        clock.succeed("bad")
-        successes += 1
-        assert clock.select().probe is suspended(clock)
-    assert 20 < successes < 60
+    clock.fail("bad", 400)
+    chosen = []
+    for _ in range(1000):
+        clock.now += 1.0
+        decision = clock.select()
+        chosen.append(decision.chosen.backend_id)
+        report(clock, decision, True)
+    assert chosen.count("bad") == 3
+    assert clock.router.state("bad") is State.OK
+    clock.now += 1.0
+    clock.fail("bad")
+    assert suspended(clock)  # its record is still poor, and this is a new failure
 
 
-def test_a_poor_record_is_not_lifted_by_time_alone() -> None:
+def test_time_alone_does_not_lift_a_suspension() -> None:
     clock = two()
     clock.fail("bad", 40)
     clock.now += 7 * 86_400.0
-    assert clock.select().probe
+    assert until_probe(clock)[0] == 20
     assert suspended(clock)
-    clock.fail("bad")
-    assert suspended(clock)
-    clock.succeed("bad")
-    assert not suspended(clock)
 
 
-def test_a_success_while_all_are_suspended_lifts_that_one() -> None:
+def test_after_the_lift_time_and_successes_do_not_suspend_again() -> None:
+    clock = two()
+    clock.fail("bad", 400)
+    for _ in range(3):
+        clock.now += 1.0
+        clock.succeed("bad")
+    for _ in range(20):
+        assert not suspended(clock)
+        clock.now += 1.0
+        clock.succeed("bad")
+
+
+def test_a_success_while_all_are_suspended_counts_too() -> None:
     clock = two()
     clock.fail("good", 5)
     clock.fail("bad", 5)
-    clock.succeed("bad", 10)
+    clock.succeed("bad", 3)
     assert (clock.router.state("bad"), clock.router.state("good")) == (State.OK, State.SUSPENDED)
     assert clock.select().chosen.backend_id == "bad"
+
+
+def test_a_transfer_that_began_before_the_outage_lifts_nothing() -> None:
+    clock = two()
+    early = [clock.select(available_backends=("bad",)) for _ in range(5)]
+    clock.now += 100.0
+    clock.fail("bad", 5)
+    clock.now += 1.0
+    for decision in early:
+        report(clock, decision, True)
+    assert suspended(clock)
+
+
+def test_clients_that_never_link_lift_with_what_began_after_the_suspension() -> None:
+    clock = with_a_suspended()
+    clock.now += 60.0
+    clock.succeed("bad", 5, duration_ms=60_001)
+    clock.succeed("bad", 5, happened_at=clock.now - 30.0, duration_ms=31_000)
+    assert suspended(clock)
+    clock.succeed("bad", 3, duration_ms=59_999)
+    assert not suspended(clock)
+
+
+def test_a_failure_from_before_does_not_end_the_row_of_successes_nor_begin_a_run() -> None:
+    clock = with_a_suspended()
+    clock.now += 100.0
+    clock.succeed("bad", 2, duration_ms=10)
+    clock.fail("bad", happened_at=clock.now - 200.0)
+    clock.succeed("bad", duration_ms=10)
+    assert not suspended(clock)
+    clock.fail("bad", 20, happened_at=clock.now - 200.0)
+    assert clock.router.suspension("bad").failures.failures == []
+
+
+def test_successes_and_failures_during_the_suspension_count_by_when_they_happened() -> None:
+    clock = with_a_suspended()
+    for _ in range(10):
+        clock.now += 10.0
+    clock.fail("bad", happened_at=clock.now - 50.0)
+    clock.succeed("bad", 5, happened_at=clock.now - 60.0)
+    assert suspended(clock)
+    clock.succeed("bad", 3, happened_at=clock.now - 40.0)
+    assert not suspended(clock)
 
 
 # --- outcomes that come late, twice or out of order ---
@@ -393,112 +558,209 @@ def test_failures_from_before_the_last_success_suspend_nobody() -> None:
     assert not suspended(clock)
 
 
-def test_a_success_from_before_the_failures_lifts_nothing() -> None:
+def test_a_success_reported_late_breaks_the_run_where_it_belongs() -> None:
     clock = two()
     clock.succeed("bad", 30)
-    clock.now += 100.0
-    clock.fail("bad", 5)
-    clock.now += 1.0
-    clock.succeed("bad", happened_at=clock.now - 50.0)
-    assert suspended(clock)
-    assert not clock.select().probe
-
-
-def test_a_success_told_late_breaks_the_run_where_it_belongs() -> None:
-    clock = two()
-    clock.succeed("bad", 30)
-    for _ in range(5):
+    for _ in range(4):
         clock.now += 10.0
         clock.fail("bad")
-    assert suspended(clock)
-    clock.succeed("bad", happened_at=clock.now - 25.0)
-    assert not suspended(clock)
-    assert clock.router.suspension("bad").failures_at == [clock.now, clock.now - 10.0, clock.now - 20.0]
+    clock.succeed("bad", happened_at=clock.now - 15.0)
+    run = [failure.at for failure in clock.router.suspension("bad").failures.failures if failure.in_row]
+    assert run == [clock.now, clock.now - 10.0]
     clock.fail("bad", 2)
-    assert suspended(clock)
-
-
-def test_at_one_clock_reading_outcomes_count_in_the_order_in_which_they_are_told() -> None:
-    clock = two()
-    clock.succeed("bad", 30, happened_at=NOON)
-    clock.fail("bad", 5, happened_at=NOON)
-    assert suspended(clock)
-    clock.succeed("bad", happened_at=NOON)
     assert not suspended(clock)
+    clock.fail("bad")
+    assert suspended(clock)
 
 
-def test_an_outcome_told_twice_counts_once() -> None:
+def test_at_one_clock_reading_outcomes_count_in_the_order_in_which_they_are_reported() -> None:
+    clock = two()
+    clock.fail("bad", 4, happened_at=NOON)
+    clock.succeed("bad", 30, happened_at=NOON)
+    clock.fail("bad", 4, happened_at=NOON)
+    assert not suspended(clock)
+    clock.fail("bad", happened_at=NOON)
+    assert suspended(clock)
+
+
+def test_an_outcome_reported_twice_counts_once() -> None:
     clock = two()
     clock.succeed("bad", 30)
     request_id = clock.select(available_backends=("bad",)).query.request_id
     for _ in range(20):
         clock.fail("bad", request_id=request_id)
     assert not suspended(clock)
-    assert len(clock.router.suspension("bad").failures_at) == 1
+    assert clock.router.suspension("bad").failures.in_row == 1
 
 
-def test_a_late_failure_from_before_the_suspension_does_not_pass_for_the_probe() -> None:
-    clock = with_a_suspended()
-    clock.now += 30.0
-    assert clock.select().probe
-    clock.fail("bad", 3, happened_at=clock.now - 31.0)
-    backoff = clock.router.suspension("bad").backoff
-    assert (backoff.interval_s, backoff.interval_decisions, backoff.probing) == (30.0, 200, True)
+# --- callers and kinds ---
 
 
-def test_of_all_failures_after_one_probe_only_one_doubles_the_wait() -> None:
-    clock = with_a_suspended()
-    clock.now += 30.0
-    clock.select()
-    clock.fail("bad", 10)
-    backoff = clock.router.suspension("bad").backoff
-    assert (backoff.interval_s, backoff.interval_decisions, backoff.probing) == (60.0, 400, False)
+def test_one_caller_s_failures_do_not_suspend_while_others_succeed() -> None:
+    clock = two()
+    clock.succeed("bad", 500, caller="well")
+    for _ in range(300):
+        clock.now += 1.0
+        clock.fail("bad", caller="broken")
+    assert not suspended(clock)
 
 
-def test_failures_without_a_probe_do_not_lengthen_the_wait() -> None:
-    clock = with_a_suspended()
-    clock.now += 10.0
-    clock.fail("bad", 50)
-    clock.now += 20.0
-    assert clock.select().probe
+def test_a_dead_backend_is_suspended_though_the_other_caller_has_gone_idle() -> None:
+    clock = two()
+    clock.succeed("bad", 50, caller="idle")
+    clock.now += 60.0
+    clock.succeed("bad", 50, caller="busy")
+    clock.now += 60.0
+    clock.fail("bad", 5, caller="busy")
+    assert suspended(clock)
+
+
+@pytest.mark.parametrize(("ago_s", "expected"), [(600.0, False), (600.001, True)])
+def test_the_other_caller_s_success_counts_for_10_minutes(ago_s: float, expected: bool) -> None:
+    clock = two()
+    clock.succeed("bad", caller="idle")
+    clock.now += ago_s
+    clock.fail("bad", 5, caller="busy")
+    assert suspended(clock) is expected
+
+
+def test_failures_of_two_callers_suspend_whatever_others_do() -> None:
+    clock = two()
+    clock.succeed("bad", 500, caller="well", content_type="a/b")
+    clock.fail("bad", 4, caller="broken", content_type="a/b")
+    clock.fail("bad", caller="another", content_type="a/b")
+    assert suspended(clock)
+
+
+def test_a_kind_that_the_backend_does_not_take_does_not_suspend_it() -> None:
+    clock = two()
+    clock.succeed("bad", 100, content_type="image/png")
+    for _ in range(300):
+        clock.now += 1.0
+        clock.fail("bad", content_type="video/mp4")
+    assert not suspended(clock)
+    clock.fail("bad", content_type="image/png")
+    assert suspended(clock)
+
+
+def test_an_operation_is_a_kind_too() -> None:
+    clock = two()
+    for operation in (Operation.STORE, *(Operation.RETRIEVE,) * 5):
+        decision = clock.select(available_backends=("bad",), operation=operation)
+        report(clock, decision, operation is Operation.STORE)
+    assert not suspended(clock)
+
+
+@pytest.mark.parametrize("fields", [{}, {"caller": "one"}, {"content_type": "image/png"}])
+def test_what_is_not_known_of_a_failure_excuses_nobody(fields: dict[str, str]) -> None:
+    """A client that reports types with its successes only must not keep a dead backend in use."""
+    clock = two()
+    clock.succeed("bad", 20, content_type="video/mp4" if "caller" in fields else "image/png", caller="one")
+    clock.fail("bad", 5, **fields)
+    assert suspended(clock)
+
+
+def test_a_poor_record_of_one_caller_s_failures_does_not_suspend_either() -> None:
+    clock = two()
+    for _ in range(30):
+        clock.now += 1.0
+        clock.succeed("bad", caller="well")
+        clock.fail("bad", 4, caller="broken")
+    backend = clock.router.backends[1]
+    assert clock.router.learning.overall_success(backend, now=clock.now) < 0.5
+    assert not suspended(clock)
+
+
+def test_of_each_backend_16_callers_and_kinds_are_kept_the_latest() -> None:
+    clock = two()
+    for number in range(100):
+        clock.now += 1.0
+        clock.succeed("bad", caller=f"c{number}", content_type=f"t/{number}")
+    record = clock.router.suspension("bad").failures
+    assert set(record.callers) == {f"c{number}" for number in range(84, 100)}
+    assert len(record.callers) == len(record.kinds) == MAX_NAMES
+
+
+# --- other settings ---
+
+
+def test_every_number_is_a_setting() -> None:
+    rules = SuspensionRules(
+        failures_in_a_row=2,
+        window_seconds=10.0,
+        probe_decisions=8,
+        probe_seconds=0.5,
+        least_decisions=4,
+        first_wait_seconds=2.0,
+        longest_wait_seconds=4.0,
+        successes_to_lift=1,
+    )
+    clock = Clock(router(["good", "bad"], suspension=rules))
+    clock.succeed("bad", caller="other")
+    clock.now += 11.0
+    clock.fail("bad", 2)
+    assert suspended(clock)
+    waits = []
+    for _ in range(3):
+        since = clock.now
+        _, decision = until_probe(clock, every_s=0.25)
+        waits.append(clock.now - since)
+        report(clock, decision, False)
+    assert waits == [2.0, 2.25, 2.25]
+    clock.now += 3.0
+    waits = []
+    for _ in range(2):
+        passed, decision = until_probe(clock, every_s=1.0)
+        waits.append(passed)
+        report(clock, decision, False)
+    assert waits == [4, 4]
+    report(clock, until_probe(clock, every_s=1.0)[1], True)
+    assert not suspended(clock)
+    low = Suspensions(SuspensionRules(least_success=0.9, least_outcomes=3))
+    low.note_outcome("a", success=False, probability=0.89, outcomes=3, at=NOON, now=NOON)
+    assert set(low.names) == {"a"}
 
 
 # --- the record ---
 
 
-def test_of_a_run_only_the_last_five_failures_are_kept() -> None:
+def test_of_the_failures_only_the_last_five_are_kept() -> None:
     clock = two()
     for _ in range(1000):
         clock.now += 1.0
         clock.fail("bad")
-    assert clock.router.suspension("bad").failures_at == [clock.now - step for step in range(5)]
+    record = clock.router.suspension("bad").failures
+    assert [failure.at for failure in record.failures] == [clock.now - step for step in range(5)]
 
 
-def test_a_backend_without_outcomes_has_an_empty_record_and_none_is_kept() -> None:
+def test_a_backend_without_outcomes_has_an_empty_breaker_and_none_is_kept() -> None:
     subject = Suspensions()
-    assert subject.record("a") == FailureRecord(0.0, [], 0.0, False, Backoff())
-    assert subject.snapshot() == {}
+    assert subject.breaker("a") == Breaker(FailureRecord(), probes=ProbeSchedule())
+    assert subject.snapshot() == {"since_probe": 20, "breakers": {}}
 
 
 # --- merging ---
 
+names = st.sampled_from(["x", "y", "z"])
 steps = st.lists(
     st.tuples(
         st.sampled_from(["a", "b"]),
-        st.sampled_from(["fail", "fail", "succeed", "probe", "pass"]),
+        st.sampled_from(["fail", "fail", "fail", "succeed", "probe", "pass"]),
         st.floats(0.05, 0.95),
         st.integers(0, 200).map(float),
+        names,
+        names,
     ),
     max_size=30,
 )
-Steps = list[tuple[str, str, float, float]]
+Steps = list[tuple[str, str, float, float, str, str]]
 
 
 def suspensions_of(story: Steps) -> Suspensions:
     """What a server remembers that went through this."""
     subject = Suspensions()
     now = NOON
-    for outcomes, (name, verb, probability, ago) in enumerate(story):
+    for outcomes, (name, verb, probability, ago, caller, kind) in enumerate(story):
         now += 1.0
         if verb in ("fail", "succeed"):
             subject.note_outcome(
@@ -508,11 +770,14 @@ def suspensions_of(story: Steps) -> Suspensions:
                 outcomes=outcomes,
                 at=now - ago,
                 now=now,
+                decided_at=now - ago,
+                caller=caller,
+                kind=kind,
             )
-        elif name in subject.names and verb == "probe":
-            subject.note_probe(name, now=now)
-        elif name in subject.names:
-            subject.note_passed_over([name], now=now)
+        elif verb == "probe":
+            subject.note_decision([], probe=name, request_id=caller, now=now)
+        else:
+            subject.note_decision([name], probe=None, request_id="", now=now)
     return subject
 
 
@@ -551,24 +816,54 @@ def test_merging_what_is_known_already_changes_nothing(story: Steps) -> None:
     assert subject.snapshot() == before
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.booleans()), max_size=25))
-def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, bool]]) -> None:
+outcomes = st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.booleans(), names, names), max_size=25)
+
+
+@given(outcomes)
+def test_merged_runs_are_the_run_of_both_streams(stream: list[tuple[bool, int, bool, str, str]]) -> None:
     """Each server saw some of the outcomes, in any order; no two happened at the same time."""
-    first, second, whole = Suspensions(), Suspensions(), Suspensions()
-    for number, (success, ago, mine) in enumerate(stream):
+    first, second, whole = FailureRecord(), FailureRecord(), FailureRecord()
+    for order, (success, ago, mine, caller, kind) in enumerate(stream):
         for subject in (first if mine else second, whole):
-            subject.note_outcome(
-                "a",
-                success=success,
-                probability=1.0,
-                outcomes=number,
-                at=NOON - ago + number / 1000.0,
-                now=NOON,
-            )
-    first.merge(second.snapshot())
-    assert first.record("a").failures_at == whole.record("a").failures_at
-    assert first.record("a").last_success_at == whole.record("a").last_success_at
-    assert set(first.names) == set(whole.names)
+            at = NOON - ago + order / 1000.0
+            if success:
+                subject.note_success(at, caller, kind)
+            else:
+                subject.note_failure(at, caller, kind, most=5)
+    assert first.merged(second, most=5).snapshot() == whole.snapshot()
+    assert second.merged(first, most=5).snapshot() == whole.snapshot()
+
+
+@given(outcomes)
+def test_the_rule_of_suspension_against_a_plain_list_of_all_outcomes(
+    stream: list[tuple[bool, int, bool, str, str]],
+) -> None:
+    """The dumb twin keeps everything, and looks at all of it after each outcome."""
+    rules = SuspensionRules(failures_in_a_row=3, window_seconds=10.0)
+    subject = FailureRecord()
+    told: list[tuple[float, bool, str, str]] = []
+    for order, (success, ago, _, caller, kind) in enumerate(stream):
+        at = NOON - ago + order / 1000.0
+        told.append((at, success, caller, kind))
+        if success:
+            subject.note_success(at, caller, kind)
+        else:
+            subject.note_failure(at, caller, kind, most=3)
+        assert subject.in_a_row(rules) is twin_suspends(told)
+
+
+def twin_suspends(told: list[tuple[float, bool, str, str]]) -> bool:
+    last = sorted(told, reverse=True)[:3]
+    if len(last) < 3 or any(success for _, success, *_ in last):
+        return False
+    for part in (2, 3):
+        those = {one[part] for one in last}
+        good = [one for one in told if one[1]]
+        own = max((one[0] for one in good if one[part] in those), default=0.0)
+        others = [one[0] for one in good if one[part] not in those]
+        if len(those) == 1 and any(at > own and at >= last[0][0] - 10.0 for at in others):
+            return False
+    return True
 
 
 def test_a_failure_at_the_moment_of_another_server_s_success_counts_as_later() -> None:
@@ -579,7 +874,7 @@ def test_a_failure_at_the_moment_of_another_server_s_success_counts_as_later() -
         merged = Suspensions()
         for one in (mine, theirs):
             merged.merge(one.snapshot())
-        assert merged.record("a").failures_at == [NOON]
+        assert merged.breaker("a").failures.in_row == 1
 
 
 def test_two_servers_that_saw_a_part_of_the_run_suspend_when_they_hear_of_each_other() -> None:
@@ -590,22 +885,48 @@ def test_two_servers_that_saw_a_part_of_the_run_suspend_when_they_hear_of_each_o
     first.now += 2.0
     first.router.merge(second.snapshot(), now=first.now)
     assert suspended(first)
-    # Neither server had seen the whole run, so the wait begins with the next decision.
+    # Neither server had seen the whole run, so the suspension begins with the next decision.
     first.now += 1000.0
-    assert not first.select().probe
-    first.now += 29.0
-    assert not first.select().probe
-    first.now += 1.0
-    assert first.select().probe
+    assert until_probe(first, every_s=1.5)[0] == 20
+    assert first.router.suspension("bad").open
 
 
-def test_a_server_that_hears_of_a_success_lifts_what_was_a_run_of_failures() -> None:
+def test_a_server_that_hears_of_failures_counts_its_next_outcome_as_the_beginning() -> None:
+    first, second = two(), two()
+    first.fail("bad", 3)
+    second.now += 1.0
+    second.fail("bad", 2)
+    first.now += 2.0
+    first.router.merge(second.snapshot(), now=first.now)
+    first.fail("bad")
+    assert first.router.suspension("bad").changed_at == first.now
+
+
+def test_a_success_elsewhere_ends_the_run_but_not_the_suspension() -> None:
     first, second = two(), two()
     first.succeed("bad", 30)
     first.fail("bad", 5)
     second.now += 10.0
     second.succeed("bad")
     first.router.merge(second.snapshot(), now=first.now)
+    assert suspended(first)
+    assert first.router.suspension("bad").failures.in_row == 0
+
+
+def test_servers_that_know_of_the_suspension_lift_it_together() -> None:
+    first, second = with_a_suspended(), two()
+    second.router.merge(first.snapshot(), now=second.now)
+    assert suspended(second)
+    for clock in (first, second):
+        clock.now += 31.0
+    first.succeed("bad", 2)
+    second.now += 1.0
+    second.succeed("bad", 1)
+    second.router.merge(first.snapshot(), now=second.now)
+    second.now += 1.0
+    second.succeed("bad")
+    assert not suspended(second)
+    first.router.merge(second.snapshot(), now=second.now)
     assert not suspended(first)
 
 
@@ -615,7 +936,7 @@ def test_a_snapshot_stays_as_it_was_taken_and_is_not_shared() -> None:
     copy = json.loads(json.dumps(taken))
     other = Suspensions()
     other.merge(taken)
-    decisions_until_probe(clock)
-    clock.fail("bad")
-    other.note_passed_over(["bad"], now=clock.now)
+    report(clock, probe(clock), True)
+    other.note_decision(["bad"], probe=None, request_id="", now=clock.now)
+    other.note_outcome("bad", success=True, probability=0.9, outcomes=9, at=clock.now, now=clock.now)
     assert taken == copy

@@ -333,7 +333,9 @@ class SelectBackendRequest(betterproto2.Message):
     """
     Wishes about the operation. Keys understood: operation ("store" or
     "retrieve"), retention_months and expected_reads (numbers, not negative),
-    require_tags and exclude_backends (lists of strings). Others are ignored.
+    require_tags and exclude_backends (lists of strings), max_cost_usd, max_ms
+    and min_success (numbers: limits that a backend is expected to meet).
+    Others are ignored.
     """
 
     strategy: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
@@ -472,7 +474,9 @@ class SelectBackendResponse(betterproto2.Message):
     """
     Only where the request asked for it:
     {weights: {factor: weight in force},
-     probe: whether the choice re-checks a suspended backend,
+     probe: whether the choice re-checks a backend that is suspended or that
+       misses a limit,
+     limits_gave_way: whether no backend meets the server's own limits,
      candidates: {backend: {score, factor_scores: {factor: score},
        expected_ms, success_probability, prior_ms, prior_success,
        speed_evidence, success_evidence}},
