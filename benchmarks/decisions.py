@@ -1,6 +1,7 @@
 """Regret of our strategies and of the peers: the tables of docs/decisions.md.
 
-    python benchmarks/decisions.py            # prints the table: 10 scenarios, seeds 1000 to 1004
+    python benchmarks/decisions.py            # prints the tables: ten scenarios, seeds 1000 to 1004
+    python benchmarks/decisions.py --field    # the same for gray failures, slow traffic, queues, ...
     python benchmarks/decisions.py --write    # and writes it to docs/decisions.md
     python benchmarks/decisions.py --only outage,flapping --seeds 3
     python benchmarks/decisions.py --server --only outage --seeds 1   # through real servers, over gRPC
@@ -34,6 +35,7 @@ from routing.simulation.world import World
 PAGE = Path(__file__).parent.parent / "docs" / "decisions.md"
 STRATEGIES = ("adaptive", "hybrid")
 PEERS = ("linucb", "ducb", "ejection", "static", "peak-ewma", "round-robin")
+GROUPS = {"regret": scenario.names()[:10], "field": scenario.names()[10:]}
 FIRST_SEED = 1000
 """Held out: everything was tuned on seeds 0 to 199."""
 
@@ -88,11 +90,16 @@ def markdown_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> s
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def table(found: dict[tuple[str, str], list[Measures]], names: Sequence[str], policies: Sequence[str]) -> str:
+def table(
+    found: dict[tuple[str, str], list[Measures]],
+    names: Sequence[str],
+    policies: Sequence[str],
+    measure: str = "regret",
+) -> str:
     """Mean and standard deviation of the regret: a row for each policy, a column for each scenario."""
     rows = []
     for policy in policies:
-        runs = [[one.regret for one in found[name, policy]] for name in names]
+        runs = [[getattr(one, measure) for one in found[name, policy]] for name in names]
         # The deviation of the seeds' means over all scenarios is the uncertainty of the last column.
         means = [fmean(column) for column in zip(*runs, strict=True)]
         label = f"**{policy}**" if policy in STRATEGIES else policy
@@ -148,7 +155,8 @@ def arguments() -> argparse.Namespace:
     add("--seeds", type=int, default=5, help="how many worlds of each scenario")
     add("--first-seed", type=int, default=FIRST_SEED)
     add("--requests", type=int, default=5000)
-    add("--only", default=",".join(scenario.names()), help="these scenarios, with commas")
+    add("--only", help="these scenarios, with commas (default: the first ten)")
+    add("--field", action="store_true", help="the scenarios of the field instead of the first ten")
     add("--policies", help="these policies, with commas")
     add("--processes", type=int, help="how many at a time (default: one for each core)")
     add("--server", action="store_true", help="our strategies through a real server each")
@@ -175,7 +183,7 @@ def played(
 
 def main() -> None:
     given = arguments()
-    names = given.only.split(",")
+    names = given.only.split(",") if given.only else GROUPS["field" if given.field else "regret"]
     policies = (
         tuple(given.policies.split(","))
         if given.policies
@@ -187,7 +195,10 @@ def main() -> None:
     jobs = [Job(name, seed, policies, given.requests, given.server) for name in ordered for seed in seeds]
     found = played(jobs, given.processes, lambda text: print(text, end="", file=sys.stderr, flush=True))
     print(file=sys.stderr)
-    tables = {"regret": table(found, names, policies)}
+    affected = [name for name in names if found[name, policies[0]][0].affected_regret is not None]
+    tables = {"field" if given.field else "regret": table(found, names, policies)}
+    if affected:
+        tables["affected"] = table(found, affected, policies, "affected_regret")
     if "outage" in names:
         tables["reactions"] = reactions(found, policies)
     for name, text in tables.items():

@@ -164,7 +164,7 @@ def simulate(parser: ArgumentParser) -> None:
     from routing.simulation.policies import POLICIES
 
     add = parser.add_argument
-    add("scenario", nargs="*", metavar="SCENARIO", help="a name, or a .toml file of yours (default: all ten)")
+    add("scenario", nargs="*", metavar="SCENARIO", help="a name, or a .toml file of yours (default: all)")
     peers = tuple(name for name in POLICIES if name not in STRATEGIES)
     told = f"play this strategy, repeat for more: {', '.join(STRATEGIES)}"
     add("--strategy", action="append", choices=tuple(STRATEGIES), metavar="NAME", help=told)

@@ -37,6 +37,9 @@ PICTURES = (".svg", ".html")
 
 COLUMNS = ("policy", ">regret", ">success", ">mean", ">p99", ">$/1,000", ">left after", ">back after")
 
+AFFECTED = ">affected"
+"""A column of scenarios whose disturbances spare some requests."""
+
 
 def simulate(arguments: Namespace, screen: Screen) -> int:
     """Plays every policy in every scenario for every seed."""
@@ -164,9 +167,18 @@ def _said(arguments: Namespace) -> Row:
 
 
 def _table(one: Scenario, rows: Mapping[str, Sequence[Measures]]) -> Table:
-    return Table(
-        f"{one.name}: {one.about}", COLUMNS, tuple((name, *_cells(each)) for name, each in rows.items())
-    )
+    title = f"{one.name}: {one.about}"
+    heads: tuple[str, ...] = COLUMNS
+    cells: dict[str, tuple[str, ...]] = {name: (name, *_cells(runs)) for name, runs in rows.items()}
+    if any(run.affected_regret is not None for runs in rows.values() for run in runs):
+        heads = (*heads, AFFECTED)
+        cells = {name: (*row, _affected(rows[name])) for name, row in cells.items()}
+    return Table(title, heads, tuple(cells.values()))
+
+
+def _affected(runs: Sequence[Measures]) -> str:
+    affected = [one.affected_regret for one in runs if one.affected_regret is not None]
+    return spread_text(affected) if affected else MISSING
 
 
 def _cells(runs: Sequence[Measures]) -> Iterator[str]:

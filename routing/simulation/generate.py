@@ -6,6 +6,7 @@ than 3.11.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -22,7 +23,7 @@ from routing.simulation.datasets import (
 from routing.simulation.events import Disturbance, disturbances, drawn
 from routing.simulation.scenario import EventRules, Scenario, WorldRules
 from routing.simulation.true_backend import CONNECTIONS, MEASURED_CONNECTIONS, MS_MBPS_PER_MIB, TrueBackend
-from routing.simulation.workload import workload
+from routing.simulation.workload import Request, workload
 from routing.simulation.world import World
 
 PROMISED_SUCCESS = 0.999
@@ -34,6 +35,8 @@ price scales with the egress price, as in examples/clouds.toml."""
 
 SAMPLED_REQUESTS = 400
 """Backends are ranked by this many evenly spread requests."""
+
+MS_PER_S, BITS_PER_MEGABIT = 1e3, 1e6
 
 RANKS = {"favourite": 0, "second": 1, "third": 2}
 
@@ -59,10 +62,21 @@ def draw(
         [_truth(profile, scenario.world, load.cities, random) for profile in known],
         weights=weights or default_weights(),
     )
-    happening, newcomers = _events(world, Random(f"{key}/events"))
-    backends = [one.unannounced() if one.id in newcomers else one for one in world.backends.values()]
+    drawn_disturbances, newcomers = _events(world, Random(f"{key}/events"))
+    mistaken = _unit_mistakes(world, Random(f"{key}/mistakes"))
     return World(
-        scenario, seed, load, backends, disturbances=happening, newcomers=newcomers, weights=world.weights
+        scenario,
+        seed,
+        load,
+        [
+            one.with_profile(
+                Backend(one.id, discovered=True) if one.id in newcomers else mistaken.get(one.id, one.profile)
+            )
+            for one in world.backends.values()
+        ],
+        disturbances=drawn_disturbances,
+        newcomers=newcomers,
+        weights=world.weights,
     )
 
 
@@ -122,30 +136,52 @@ def _sigma(backend_id: str) -> float:
     return services()[names[max(fitting, key=len)]].sigma if fitting else UNPUBLISHED_SIGMA
 
 
+def _unit_mistakes(world: World, random: Random) -> dict[str, Backend]:
+    """{backend: its profile with a wrong unit}, for backends other than the best."""
+    count = world.scenario.world.unit_mistakes
+    _, *others = _best_for(world) if count else [""]
+    mistaken = {}
+    for name in random.sample(others, min(count, len(others))):
+        profile = world.backends[name].profile
+        # One mistake hurts small objects, the other large ones.
+        mistaken[name] = replace(
+            profile,
+            latency_ms=profile.latency_ms / MS_PER_S,
+            throughput_mbps=profile.throughput_mbps * BITS_PER_MEGABIT,
+        )
+    return mistaken
+
+
 def _events(world: World, random: Random) -> tuple[list[Disturbance], dict[str, int]]:
-    ranked = _ranked(world)
-    happening: list[Disturbance] = []
+    best_for = _best_for(world)
+    ranked = list(best_for)
+    drawn_disturbances: list[Disturbance] = []
     newcomers: dict[str, int] = {}
     for rules in world.scenario.events:
         for name in _who(rules, ranked, random):
-            found = list(disturbances(rules, world.scenario.title, name, world.workload, random))
+            found = list(
+                disturbances(rules, world.scenario.title, name, world.workload, best_for[name], random)
+            )
             if rules.newcomer:
                 newcomers[name] = found[0].first if found else 0
-            happening += (one for one in found if one.slower != 1.0 or one.fails > 0.0)
-    return happening, newcomers
+            drawn_disturbances += (one for one in found if not one.harmless)
+    return drawn_disturbances, newcomers
 
 
-def _ranked(world: World) -> list[str]:
-    """The backends by falling number of requests that each is best for, without disturbances."""
+def _best_for(world: World) -> dict[str, list[Request]]:
+    """{backend: the sampled requests that it is best for without disturbances}, most first."""
     requests = world.workload.requests
     wins = dict.fromkeys(world.backends, 0.0)
+    best_for: dict[str, list[Request]] = {name: [] for name in world.backends}
     for request in islice(requests, 0, None, max(len(requests) // SAMPLED_REQUESTS, 1)):
         prospects = world.prospects(request)
         best = max(prospects.utilities, default=0.0)
         for name, utility in zip(prospects.names, prospects.utilities, strict=True):
             # Breaks ties between backends that are best for no request.
             wins[name] += (utility == best) + 1e-6 * utility
-    return sorted(wins, key=lambda name: (-wins[name], name))
+            if utility == best:
+                best_for[name].append(request)
+    return {name: best_for[name] for name in sorted(wins, key=lambda name: (-wins[name], name))}
 
 
 def _who(rules: EventRules, ranked: Sequence[str], random: Random) -> Sequence[str]:

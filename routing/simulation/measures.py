@@ -34,10 +34,12 @@ class Recovery:
 @dataclass(frozen=True, slots=True)
 class Measures:
     """`regret` is 0 for the clairvoyant and 1 for a uniform choice; shares are in [0, 1]; times are
-    of successful operations. `left` and `back` hold one entry for each disturbance that the
-    policy could observe."""
+    of successful operations. `affected_regret` is the regret over the requests that a partial
+    disturbance affects, normalised over them alone; None without such requests. `left` and
+    `back` hold one entry for each disturbance that the policy could observe."""
 
     regret: float
+    affected_regret: float | None
     success_rate: float
     mean_ms: float
     p99_ms: float
@@ -50,11 +52,12 @@ def measures(play: Play) -> Measures:
     """Summarises a play with at least one decision."""
     choices = play.decisions
     durations = sorted(one.duration_ms for one in choices if one.success) or [0.0]
-    lost = sum(one.best - one.utility for one in choices)
-    at_random = sum(one.best - one.mean for one in choices)
+    partial = [one for one in play.world.disturbances if one.partial]
+    affected = [one for one in choices if any(each.affects(one.request) for each in partial)]
     spent = sum(cost_usd(one.request.query, play.world.backends[one.backend_id].profile) for one in choices)
     return Measures(
-        regret=lost / at_random if at_random else 0.0,
+        regret=_regret(choices),
+        affected_regret=_regret(affected) if affected else None,
         success_rate=sum(one.success for one in choices) / len(choices),
         mean_ms=sum(durations) / len(durations),
         p99_ms=durations[min(int(len(durations) * 0.99), len(durations) - 1)],
@@ -62,6 +65,12 @@ def measures(play: Play) -> Measures:
         left=tuple(count for effect in _bad(play) if (count := _left(play, effect)) is not None),
         back=tuple(back for effect, until in _healed(play) if (back := _back(choices, effect, until))),
     )
+
+
+def _regret(decisions: Sequence[JudgedDecision]) -> float:
+    lost = sum(one.best - one.utility for one in decisions)
+    at_random = sum(one.best - one.mean for one in decisions)
+    return lost / at_random if at_random else 0.0
 
 
 def _bad(play: Play) -> Iterator[Disturbance]:

@@ -21,7 +21,11 @@ from routing.simulation.datasets import regions, services
 
 FOLDER = "simulation/scenarios"
 
+LOCATIONS = ("coordinates", "region", "both", "none")
+"""What a request says about its client's place: coordinates, the region's name, both or neither."""
+
 TARGETS = ("favourite", "second", "third", "any", "all")
+"""Which backends an event disturbs; the first three by the requests that they are best for."""
 
 Range = tuple[float, float]
 """Low and high end; each seed draws a value between them."""
@@ -77,6 +81,11 @@ class WorldRules:
         (0.001, 0.1), span(0, 1), "share of operations that fail on a backend, independent of its profile"
     )
     stalls: float = _key(0.003, number(0, 1), "share of transfers that stall and take 3 to 20 times as long")
+    unit_mistakes: int = _key(
+        0,
+        whole(0, 100),
+        "backends, not the best, whose profiles are in wrong units: seconds for ms, bit/s for Mbit/s",
+    )
     max_inflight: Range = _key(
         (200, 1000), span(1, 1_000_000), "the limit in a drawn backend's profile; not used with --config"
     )
@@ -92,7 +101,15 @@ class WorkloadRules:
     """`[workload]`: which requests arrive, from where, how often."""
 
     hours: float = _key(24.0, number(0.01, 1000), "expected time until the last request arrives")
+    interval_s: Range | None = _key(
+        None, span(0.001, 86_400), "mean time between requests; with it `hours` has no effect"
+    )
     cities: int = _key(12, whole(1, 63), "regions with clients")
+    location: str = _key(
+        "coordinates",
+        one_of(*LOCATIONS),
+        "what requests say about the client: coordinates, its region's name",
+    )
     retrieve: float = _key(0.4, number(0, 1), "share of requests that read")
     unreported: float = _key(0.02, number(0, 1), "share of operations whose outcome is never reported")
 
@@ -114,9 +131,19 @@ class EventRules:
     )
     slower: Range = _key((1.0, 1.0), FACTOR, "factor on the duration of operations")
     fails: Range = _key((0.0, 0.0), SHARE, "share of otherwise successful operations that fail")
+    adds_ms: Range = _key((0.0, 0.0), span(0, 10_000_000), "delay that is added to each operation")
     gradually: bool = _key(False, switch(), "the effect grows from none to full strength")
     cities: Range = _key((1.0, 1.0), SHARE, "share of the cities whose clients are affected")
     types: int = _key(0, whole(0, 8), "number of content types that are affected; 0 means all")
+    operation: str = _key(
+        "any", one_of("any", "store", "retrieve"), "only operations of this kind are affected"
+    )
+    min_bytes: Range = _key((0.0, 0.0), span(0, 10**13), "only objects of at least this size are affected")
+    where_best: bool = _key(
+        False,
+        switch(),
+        "cities and types are drawn from those with the most requests for which the backend is best",
+    )
     newcomer: bool = _key(
         False, switch(), "the backend joins when the event begins, and policies have no profile of it"
     )

@@ -87,9 +87,9 @@ class TrueBackend:
         served_ms = self.site.latency_ms + size_bytes / bytes_per_ms
         return self.routes.get(request.city, 1.0) * (self.slower * served_ms + path.rtt_ms * trips)
 
-    def unannounced(self) -> "TrueBackend":
-        """The same backend with a profile that holds only its name."""
-        return replace(self, profile=Backend(self.id, discovered=True), _paths={})
+    def with_profile(self, profile: Backend) -> "TrueBackend":
+        """The same backend under another profile."""
+        return replace(self, profile=profile, _paths={})
 
     def path(self, city: str, operation: Operation) -> NetworkPath:
         """The network path between client and backend, in the direction of the content."""

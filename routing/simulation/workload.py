@@ -81,11 +81,14 @@ class Workload:
 
 def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload:
     """Draws `requests` requests from the rules."""
+    interval_s = rules.hours * 3600.0 / requests
+    if rules.interval_s is not None:
+        interval_s = random.uniform(*rules.interval_s)
     cities = tuple(random.sample(sorted(regions()), rules.cities))
     # Exponential weights: a few cities send most of the traffic.
     by_city = list(accumulate(random.expovariate(1.0) for _ in cities))
     by_kind = list(accumulate(kind.share for kind in CONTENT_CLASSES))
-    arrivals = _arrivals(requests / (rules.hours * 3600.0), random)
+    arrivals = _arrivals(1.0 / interval_s, random)
     return Workload(
         tuple(
             _request(
@@ -105,9 +108,7 @@ def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload
 def _request(
     index: int, at: float, city: str, kind: ContentClass, rules: WorkloadRules, random: Random
 ) -> Request:
-    centre = regions()[city]
-    latitude = centre.latitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
-    longitude = centre.longitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
+    location = _location(city, rules.location, random)
     retrieves = random.random() < rules.retrieve
     query = Query(
         content_type=kind.content_type,
@@ -115,10 +116,26 @@ def _request(
         operation=Operation.RETRIEVE if retrieves else Operation.STORE,
         retention_months=kind.retention_months,
         expected_reads=kind.expected_reads,
-        location=Location(round(latitude, 4), round((longitude + 180.0) % 360.0 - 180.0, 4)),
+        location=location,
         request_id=f"simulated-{index}",
     )
     return Request(index, at, city, query, random.random() >= rules.unreported)
+
+
+def _location(city: str, given: str, random: Random) -> Location | None:
+    """What the request says about its client's place; see LOCATIONS in scenario.py."""
+    if given == "none":
+        return None
+    if given == "region":
+        return Location(region=city)
+    centre = regions()[city]
+    latitude = centre.latitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
+    longitude = centre.longitude + random.gauss(0.0, CITY_SPREAD_DEGREES)
+    return Location(
+        round(latitude, 4),
+        round((longitude + 180.0) % 360.0 - 180.0, 4),
+        city if given == "both" else "",
+    )
 
 
 def _size_bytes(kind: ContentClass, random: Random) -> int:

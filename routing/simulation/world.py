@@ -169,8 +169,8 @@ class World:
             usual_ms, success = one.usual_ms(request), 1.0 - one.failure_rate
             for disturbance in active:
                 if disturbance.backend_id == one.id:
-                    slower, fails = disturbance.strength(request)
-                    usual_ms *= slower
+                    slower, adds_ms, fails = disturbance.strength(request)
+                    usual_ms = usual_ms * slower + adds_ms
                     success *= 1.0 - fails
             # The mean of a lognormal lies above its median.
             expected_ms = usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0) * mean_hang

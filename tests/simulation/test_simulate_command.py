@@ -52,7 +52,16 @@ def test_several_seeds_have_a_spread(capsys: pytest.CaptureFixture[str]) -> None
 def test_json_has_every_number_of_every_seed(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "outage", "--policy", "static", "--seeds", "2", "--json", *FEW)
     [one, _] = json.loads(out)["outage"]["static"]
-    expected = {"regret", "success_rate", "mean_ms", "p99_ms", "usd_per_1000", "left", "back"}
+    expected = {
+        "regret",
+        "affected_regret",
+        "success_rate",
+        "mean_ms",
+        "p99_ms",
+        "usd_per_1000",
+        "left",
+        "back",
+    }
     assert set(one) == expected
 
 

@@ -17,8 +17,12 @@ def written(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_ten_scenarios_ship() -> None:
-    expected = "stationary priors-wrong brown-out outage drift contextual hundred newcomer flapping load"
+def test_the_scenarios_ship_in_their_order() -> None:
+    expected = (
+        "stationary priors-wrong brown-out outage drift contextual hundred newcomer flapping load "
+        "one-region-dead one-type-dead gray-type gray-region gray-large archive two-backends "
+        "slow-traffic slow-traffic-dead unit-mistake"
+    )
     assert scenario.names() == tuple(expected.split())
 
 

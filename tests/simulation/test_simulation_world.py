@@ -107,8 +107,8 @@ def test_a_gradual_event_grows() -> None:
 def test_an_event_of_some_cities_or_types_spares_the_others() -> None:
     [by_city] = with_event(slower=(4.0, 4.0), cities=(0.5, 0.5)).disturbances
     [by_type] = with_event(slower=(4.0, 4.0), types=2).disturbances
-    assert len(by_city.cities) == 6
-    assert len(by_type.types) == 2
+    assert len(by_city.scope.cities) == 6
+    assert len(by_type.scope.types) == 2
 
 
 def test_an_event_comes_again_after_its_pauses() -> None:
