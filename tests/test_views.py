@@ -135,6 +135,12 @@ def test_a_probe_says_that_it_is_one() -> None:
     assert "a probe" not in plain(decision_view(DECISION)[0])
 
 
+def test_a_choice_outside_the_server_s_own_limits_is_shown_as_one() -> None:
+    beyond = {**DECISION, "explanation": {"limits_gave_way": True}}
+    assert "no backend meets the server's own limits" in plain(decision_view(beyond)[0])
+    assert "limits" not in plain(decision_view(DECISION)[0])
+
+
 def test_factors_that_begin_alike_keep_their_whole_names() -> None:
     weights = {"cost_storage": 0.5, "cost_egress": 0.5}
     candidate = {**CANDIDATES["s3"], "factor_scores": {"cost_storage": 1.0, "cost_egress": 0.4}}

@@ -33,17 +33,17 @@ class Failure(NamedTuple):
 @dataclass(slots=True)
 class FailureRecord:
     """`failures` holds the latest ones, latest first; of two with the same time, the one
-    reported later comes first. `callers` and `kinds` are {name: its last success}."""
+    reported later comes first. `in_row` of them are one run: no success came in between or
+    after. `callers` and `kinds` are {name: its last success}."""
 
     last_success_at: float = 0.0
     failures: list[Failure] = field(default_factory=list)
     callers: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, float] = field(default_factory=dict)
+    in_row: int = field(init=False)
 
-    @property
-    def in_row(self) -> int:
-        """How many of the latest failures are one run: no success came in between or after."""
-        return sum(failure.in_row for failure in self.failures)
+    def __post_init__(self) -> None:
+        self._count()
 
     def note_success(self, at: float, caller: str, kind: str) -> None:
         """Adds a success. Of two outcomes with the same time, the one reported later counts
@@ -52,10 +52,11 @@ class FailureRecord:
             self.last_success_at = at
         _note_name(self.callers, caller, at)
         _note_name(self.kinds, kind, at)
-        if self.failures:
+        if self.in_row:
             self.failures = [
                 failure._replace(in_row=failure.in_row and failure.at > at) for failure in self.failures
             ]
+            self._count()
 
     def note_failure(self, at: float, caller: str, kind: str, *, most: int) -> None:
         """Adds a failure, and keeps the latest `most`."""
@@ -63,6 +64,7 @@ class FailureRecord:
         place = next((index for index, known in enumerate(self.failures) if known.at <= at), None)
         self.failures.insert(len(self.failures) if place is None else place, failure)
         del self.failures[most:]
+        self._count()
 
     def in_a_row(self, rules: SuspensionRules) -> bool:
         """Whether the run of failures is long enough to suspend the backend."""
@@ -80,8 +82,9 @@ class FailureRecord:
         )
 
     def forget_before(self, at: float) -> None:
-        """Drops the failures that happened before that."""
+        """Forgets the failures that happened before that."""
         self.failures = [failure for failure in self.failures if failure.at >= at]
+        self._count()
 
     def snapshot(self) -> list[Any]:
         """The record as a JSON-able row, the same for equal records."""
@@ -118,6 +121,9 @@ class FailureRecord:
             _merged_names(self.callers, other.callers),
             _merged_names(self.kinds, other.kinds),
         )
+
+    def _count(self) -> None:
+        self.in_row = sum(failure.in_row for failure in self.failures)
 
 
 def _in_row(record: FailureRecord) -> Counter[tuple[float, str, str]]:

@@ -47,9 +47,7 @@ class ProbeSchedule:
 
     def is_of_probe(self, decided_at: float, request_id: str | None) -> bool:
         """Whether an operation that was decided then is the probe. Without a remembered
-        decision (`request_id` None), any since the probe passes for it."""
-        if not self.sent:
-            return False
+        decision (`request_id` None), any since the probe passes for it. Asked while it is `sent`."""
         if request_id is None:
             return decided_at >= self.since
         return decided_at == self.since and request_id == self.request_id

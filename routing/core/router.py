@@ -241,7 +241,7 @@ class Router:
         self._outcomes_total += snapshot["outcomes_total"]
         self._registry.merge(snapshot["discovered"])
         self._learning.merge(snapshot["learning"])
-        self._suspensions.merge(snapshot["suspensions"])
+        self._suspensions.merge(snapshot["suspensions"], known=self.knows)
         self._placement.merge(snapshot["placement"], now=now)
         self._windows.merge(snapshot["windows"])
         self._recent.merge(snapshot["recent"])

@@ -11,9 +11,10 @@ the same way. It has nothing to lift: outcomes change what is believed about it.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from heapq import nlargest
+from math import inf
 from typing import Any
 
 from routing.core.failures import FailureRecord
@@ -48,7 +49,7 @@ class Breaker:
         """Closes the circuit. Nothing from before suspends the backend again."""
         self._change(now, ProbeSchedule())
         self.open, self.lifted_at = False, now
-        self.failures.failures = []
+        self.failures.forget_before(inf)
 
     def note_success(self, at: float, *, most: int) -> None:
         """Adds a success of an operation that may lift the suspension."""
@@ -140,7 +141,7 @@ class Suspensions:
             breaker.failures.note_success(at, caller, kind)
         elif at >= breaker.lifted_at:
             breaker.failures.note_failure(at, caller, kind, most=rules.failures_in_a_row)
-        of_probe = breaker.probes.is_of_probe(decided_at, request_id)
+        of_probe = breaker.probes.sent and breaker.probes.is_of_probe(decided_at, request_id)
         if of_probe or (breaker.open and decided_at >= breaker.changed_at):
             self._note_trial(breaker, success=success, at=at, of_probe=of_probe)
         if not breaker.open:
@@ -170,17 +171,14 @@ class Suspensions:
             },
         }
 
-    def merge(self, snapshot: Mapping[str, Any]) -> None:
-        """Merges the failures of a snapshot; of everything else, the later state wins."""
+    def merge(self, snapshot: Mapping[str, Any], *, known: Callable[[str], bool]) -> None:
+        """Merges the failures of a snapshot; of everything else, the later state wins. Backends
+        that are not `known` are left out: nothing else would ever forget them."""
         self._since_probe = min(self._since_probe, snapshot["since_probe"])
-        for name, (failures, change, lifted_at, probes, succeeded_at, failed_at) in snapshot[
-            "breakers"
-        ].items():
-            restored, schedule = FailureRecord.restored(failures), ProbeSchedule(*probes)
-            changed_at, changes, is_open = change
-            theirs = Breaker(
-                restored, changed_at, changes, is_open, lifted_at, schedule, succeeded_at, failed_at
-            )
+        for name, row in snapshot["breakers"].items():
+            if not known(name):
+                continue
+            theirs = _restored(*row)
             merged = self._breakers[name] = _merged(self.breaker(name), theirs, self._rules)
             self._update_suspended(name, merged)
 
@@ -214,10 +212,23 @@ class Suspensions:
             probes.note_failure(self._rules)
 
     def _update_suspended(self, name: str, breaker: Breaker) -> None:
-        if breaker.open or (breaker.failures.failures and breaker.failures.in_a_row(self._rules)):
+        if breaker.open or breaker.failures.in_a_row(self._rules):
             self._suspended.add(name)
         else:
             self._suspended.discard(name)
+
+
+def _restored(
+    failures: list[Any],
+    change: tuple[float, int, bool],
+    lifted_at: float,
+    probes: list[Any],
+    succeeded_at: list[float],
+    failed_at: float,
+) -> Breaker:
+    """The breaker of a snapshot's row."""
+    record, schedule = FailureRecord.restored(failures), ProbeSchedule(*probes)
+    return Breaker(record, *change, lifted_at, schedule, [*succeeded_at], failed_at)
 
 
 def _merged(mine: Breaker, theirs: Breaker, rules: SuspensionRules) -> Breaker:

@@ -67,6 +67,8 @@ def walk(witness: Witness, seed: int, steps: int) -> None:
             exclude_backends=dice.choice([frozenset(), frozenset({"third"})]),
             location=dice.choice([None, FRANKFURT, Location(region="au")]),
             request_id=dice.choice(["", f"r{step}"]),
+            max_ms=dice.choice([None, None, 200.0]),
+            min_success=dice.choice([None, None, 0.6]),
         )
         try:
             chosen = witness.ask(query).chosen.backend_id
@@ -80,6 +82,7 @@ def walk(witness: Witness, seed: int, steps: int) -> None:
                 duration_ms=dice.choice([None, 1, 250]),
                 happened_at=dice.choice([None, witness.now - dice.uniform(0.0, 3000.0)]),
                 request_id=query.request_id,
+                caller=dice.choice(["", "one", "two"]),
             )
         )
         for _ in range(dice.randrange(3)):

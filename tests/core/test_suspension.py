@@ -415,6 +415,24 @@ def test_whatever_the_traffic_19_decisions_with_waiting_candidates_lie_between_t
             report(clock, decision, success)
 
 
+@pytest.mark.parametrize("strategy", ["hybrid", "adaptive"])
+@pytest.mark.parametrize("every_s", [0.01, 0.1, 1.0, 10.0, 600.0])
+def test_after_an_outage_of_1000_decisions_a_backend_is_back_within_250(
+    strategy: str, every_s: float
+) -> None:
+    clock = Clock(router([Backend("best", latency_ms=20.0), Backend("other", latency_ms=300.0)]))
+    back = None
+    for number in range(1500):
+        clock.now += every_s
+        decision = clock.select(strategy=strategy)
+        best, down = decision.chosen.backend_id == "best", 100 <= number < 1100
+        if number >= 1100 and best and not decision.probe and back is None:
+            back = number - 1100
+        report(clock, decision, not (best and down), duration_ms=20 if best else 300)
+    assert back is not None
+    assert back <= 250
+
+
 # --- what lifts it ---
 
 
@@ -753,6 +771,12 @@ steps = st.lists(
     ),
     max_size=30,
 )
+
+
+def anything(_name: str) -> bool:
+    return True
+
+
 Steps = list[tuple[str, str, float, float, str, str]]
 
 
@@ -785,7 +809,7 @@ def suspensions_of(story: Steps) -> Suspensions:
 def test_snapshot_and_back_changes_nothing(story: Steps) -> None:
     subject = suspensions_of(story)
     restored = Suspensions()
-    restored.merge(json.loads(json.dumps(subject.snapshot())))
+    restored.merge(json.loads(json.dumps(subject.snapshot())), known=anything)
     assert restored.snapshot() == subject.snapshot()
     assert set(restored.names) == set(subject.names)
 
@@ -797,13 +821,13 @@ def test_merging_is_the_same_in_any_order_and_any_grouping(a: Steps, b: Steps, c
     for order in permutations(parts):
         merged = Suspensions()
         for part in order:
-            merged.merge(part)
+            merged.merge(part, known=anything)
         results.append(merged.snapshot())
     tail, grouped = Suspensions(), Suspensions()
     for part in parts[1:]:
-        tail.merge(part)
+        tail.merge(part, known=anything)
     for part in (parts[0], tail.snapshot()):
-        grouped.merge(part)
+        grouped.merge(part, known=anything)
     for result in (*results, grouped.snapshot()):
         assert result == results[0]
 
@@ -812,7 +836,7 @@ def test_merging_is_the_same_in_any_order_and_any_grouping(a: Steps, b: Steps, c
 def test_merging_what_is_known_already_changes_nothing(story: Steps) -> None:
     subject = suspensions_of(story)
     before = subject.snapshot()
-    subject.merge(before)
+    subject.merge(before, known=anything)
     assert subject.snapshot() == before
 
 
@@ -873,7 +897,7 @@ def test_a_failure_at_the_moment_of_another_server_s_success_counts_as_later() -
     for mine, theirs in ((first, second), (second, first)):
         merged = Suspensions()
         for one in (mine, theirs):
-            merged.merge(one.snapshot())
+            merged.merge(one.snapshot(), known=anything)
         assert merged.breaker("a").failures.in_row == 1
 
 
@@ -935,8 +959,16 @@ def test_a_snapshot_stays_as_it_was_taken_and_is_not_shared() -> None:
     taken = clock.router._suspensions.snapshot()
     copy = json.loads(json.dumps(taken))
     other = Suspensions()
-    other.merge(taken)
+    other.merge(taken, known=anything)
     report(clock, probe(clock), True)
     other.note_decision(["bad"], probe=None, request_id="", now=clock.now)
     other.note_outcome("bad", success=True, probability=0.9, outcomes=9, at=clock.now, now=clock.now)
     assert taken == copy
+
+
+def test_the_breaker_of_a_backend_that_is_no_longer_configured_is_forgotten() -> None:
+    clock = with_a_suspended()
+    fresh = router(["good"])
+    fresh.merge(clock.snapshot(), now=clock.now)
+    assert fresh._suspensions.snapshot()["breakers"] == {}
+    assert repr(fresh._suspensions) == "Suspensions(suspended=[])"

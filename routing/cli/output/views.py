@@ -113,7 +113,9 @@ def decision_view(values: Values) -> tuple[Block, ...]:
     if values.get("request_id"):
         heading += (f"request {values['request_id']}",)
     if explanation.get("probe"):
-        heading += (Cell("a probe: suspended for its failures, and tried again", "warn"),)
+        heading += (Cell("a probe: suspended, or short of a limit, and tried again", "warn"),)
+    if explanation.get("limits_gave_way"):
+        heading += (Cell("no backend meets the server's own limits", "warn"),)
     return (heading, *_decision_tables(values, explanation))
 
 
