@@ -127,6 +127,7 @@ OTHER_VALUES = {
     "max_backends": 7,
     "max_content_types": 7,
     "clock": "request",
+    "max_pending": 7,
     "retention_hours": 7,
     "max_cost_usd": 0.5,
     "max_ms": 1500.0,
@@ -258,7 +259,7 @@ REFUSALS = [
     (
         "[routing]\nzzz = 1",
         "routing.zzz: unknown key; expected one of discover, max_backends, max_content_types, clock, "
-        "retention_hours, max_cost_usd, max_ms, min_success, weights",
+        "max_pending, retention_hours, max_cost_usd, max_ms, min_success, weights",
     ),
     ('"a\\nb" = 1', "'a\\nb': unknown key; expected one of server, routing, suspension, http2, backends"),
     ("[server]\nport = 65536", "server.port: expected a whole number from 0 to 65,535, got 65536"),

@@ -27,6 +27,7 @@ PURE = frozenset(
         "math",
         "operator",
         "random",
+        "struct",
         "types",
         "typing",
         "zlib",

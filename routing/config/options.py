@@ -98,6 +98,9 @@ class RoutingSettings:
         one_of("system", "request"),
         "`request` takes the time from requests' timestamps, to replay a trace",
     )
+    max_pending: int = _setting(
+        500_000, whole(1, 50_000_000), "most decisions of the last hour that outcomes are linked to", "N"
+    )
     retention_hours: int = _setting(168, whole(1, 8760), "how long outcomes are kept and accepted", "HOURS")
     max_cost_usd: float | None = _setting(
         None,

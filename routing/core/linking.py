@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from routing.core.model import Fault, Location, Operation, Outcome
-from routing.core.placement import PendingDecision
+from routing.core.pending import PendingDecision
 from routing.errors import InvalidArgument
 
 MAX_CLOCK_AHEAD_S = 300.0

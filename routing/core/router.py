@@ -4,13 +4,14 @@ It is a fold over its events: the same queries, outcomes, clock values and rando
 numbers give the same state and the same answers.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from random import Random
 from typing import Any
 
 from routing.core.availability import Availability, availability
 from routing.core.factors import FACTORS
+from routing.core.holders import Holders
 from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning, context_of
 from routing.core.limits import Limits, limits_of
 from routing.core.linking import LinkedOutcome, linked, reported_time
@@ -18,14 +19,14 @@ from routing.core.model import (
     Backend,
     Candidate,
     Decision,
-    Operation,
     Outcome,
     Query,
     Recorded,
     State,
     SuspensionRules,
 )
-from routing.core.placement import Placement
+from routing.core.placement import MAX_PENDING, Placement
+from routing.core.precedence import precedence
 from routing.core.registry import Registry
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
 from routing.core.suspension import Breaker, Suspensions
@@ -52,6 +53,7 @@ class Router:
         retention_hours: int = 168,
         suspension: SuspensionRules | None = None,
         limits: Limits | None = None,
+        max_pending: int = MAX_PENDING,
     ) -> None:
         self._random = random
         # The server's own; None if it has none.
@@ -65,8 +67,10 @@ class Router:
         # Changed by every outcome, and by decisions while a backend is suspended; bounded by
         # backends.
         self._suspensions = Suspensions(suspension)
-        # Changed by every decision and outcome; bounded by fixed numbers of hashes and decisions.
-        self._placement = Placement()
+        # Changed by outcomes; bounded by a fixed number of hashes.
+        self._holders = Holders()
+        # Changed by every decision and outcome; bounded by max_pending.
+        self._placement = Placement(max_pending=max_pending)
         # Changed by every decision and outcome; bounded by backends × content types × intervals,
         # and by backends × 21.
         self._windows = Windows(retention_hours=retention_hours, max_content_types=max_content_types)
@@ -147,15 +151,17 @@ class Router:
         """
         now = self.advance(now)
         self._registry.admit("available_backends", query.available_backends)
-        eligible, ineligible = self._registry.eligible(query, self._holders(query))
+        holding = self._holders.asked_by(query)
+        eligible, ineligible = self._registry.eligible(query, holding.known)
         if not eligible:
             raise NoEligibleBackend(ineligible)
         available = self._available(eligible, ineligible, query, now)
         weights = self._weight_table[query.strategy, query.priority]
         draws = STRATEGIES[query.strategy].draws
         candidates = self._candidates(query, available.backends, now, draws=draws)
+        after = precedence(query, candidates, holding, silent=self._placement.silent, now=now)
         probe, limit = available.probe, 1 + MAX_ALTERNATIVES
-        chosen, *others = rank(query, candidates, weights, first=probe, limit=limit)
+        chosen, *others = rank(query, candidates, weights, first=probe, after=after, limit=limit)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
         circumstances = (probe is not None, available.waiting, ineligible, available.gave_way)
         return Decision(query, chosen, tuple(others), weights, now, *circumstances)
@@ -169,14 +175,15 @@ class Router:
         now = self.advance(now)
         at = reported_time(outcome, now=now)
         pending = self._placement.find_pending(outcome)
-        link = linked(outcome, pending, at=at)
+        link = self._holders.with_operation(linked(outcome, pending, at=at))
         hours = self._windows.retention_hours
         if link.at < now - hours * HOUR_S:
             return Recorded(False, f"not recorded: it happened longer than {hours} hours ago")
         self._registry.admit("backend_id", (outcome.backend_id,))
-        if pending is not None and outcome.backend_id in pending.reported_backends:
+        if self._placement.is_repeat(outcome):
+            self._holders.note_outcome(link)
             return Recorded(True, "recorded before; this repeat was not counted again")
-        self._placement.note_outcome(outcome, pending)
+        self._placement.note_outcome(outcome, pending, now=now)
         self._note_outcome(link, now)
         return Recorded(True, "recorded" if pending is None else "recorded for its decision")
 
@@ -229,6 +236,7 @@ class Router:
             "discovered": self._registry.snapshot(),
             "learning": self._learning.snapshot(),
             "suspensions": self._suspensions.snapshot(),
+            "holders": self._holders.snapshot(),
             "placement": self._placement.snapshot(),
             "windows": self._windows.snapshot(),
             "recent": self._recent.snapshot(),
@@ -242,14 +250,10 @@ class Router:
         self._registry.merge(snapshot["discovered"])
         self._learning.merge(snapshot["learning"])
         self._suspensions.merge(snapshot["suspensions"], known=self.knows)
+        self._holders.merge(snapshot["holders"], known=self.knows)
         self._placement.merge(snapshot["placement"], now=now)
         self._windows.merge(snapshot["windows"])
         self._recent.merge(snapshot["recent"])
-
-    def _holders(self, query: Query) -> Collection[str]:
-        if query.operation is not Operation.RETRIEVE or not query.content_hash:
-            return ()
-        return self._placement.holders(query.content_hash)
 
     def _available(
         self, eligible: list[Backend], ineligible: dict[str, str], query: Query, now: float
@@ -306,11 +310,8 @@ class Router:
         outcome, at = link.outcome, link.at
         backend = self._registry.find(outcome.backend_id)
         assert backend is not None, "it was admitted"
-        # An outcome matched by hash alone may report a store that was done without a decision.
-        retrieved = link.operation is Operation.RETRIEVE and outcome.request_id
         self._outcomes_total += 1
-        if outcome.success and link.content_hash and not retrieved:
-            self._placement.note_holder(link.content_hash, backend.id, at=at)
+        self._holders.note_outcome(link)
         self._windows.note_outcome(
             backend.id, link.content_type, success=outcome.success, duration_ms=outcome.duration_ms, at=at
         )

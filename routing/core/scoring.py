@@ -142,10 +142,12 @@ def rank(
     weights: Weights,
     *,
     first: str | None = None,
+    after: Mapping[str, int] = MappingProxyType({}),
     limit: int | None = None,
 ) -> list[Ranked]:
-    """The candidates by descending score, equal scores by backend id; at most `limit`, and the
-    backend `first` before all others, whatever its score."""
+    """The candidates by descending score, equal scores by backend id; at most `limit`. Whatever
+    their scores, the backend `first` comes before all others, and those in `after` come after
+    the others, a greater number after a smaller one."""
     columns, totals = _weighted(query, candidates, weights)
     rows = sorted(
         zip(
@@ -156,6 +158,8 @@ def rank(
             strict=True,
         )
     )
+    if after:
+        rows.sort(key=lambda row: after.get(row[1], 0))
     if first is not None:
         rows.sort(key=lambda row: row[1] != first)
     return [Ranked(name, -negated, scores, estimate) for negated, name, scores, estimate in rows[:limit]]

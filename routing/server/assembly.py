@@ -63,6 +63,7 @@ def assemble(
         retention_hours=routing.retention_hours,
         suspension=settings.suspension,
         limits=Limits(routing.max_cost_usd, routing.max_ms, routing.min_success),
+        max_pending=routing.max_pending,
     )
     health = Health(_health_services(settings, access))
     store = _open_store(settings, router, clock, health)

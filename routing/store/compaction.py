@@ -89,7 +89,7 @@ def fold(file: SqliteFile, router: Router, *, latest: float) -> None:
 
 
 def _task(path: Path, settings: Settings, latest: float) -> bytes:
-    router_settings = ("discover", "max_backends", "max_content_types", "retention_hours")
+    router_settings = ("discover", "max_backends", "max_content_types", "max_pending", "retention_hours")
     backends = [
         {field.name: getattr(backend, field.name) for field in fields(backend)}
         for backend in settings.backends

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from makers import NOON, router
 
+from routing.core.holders import MAX_HASHES, Holders
 from routing.core.model import Location, Operation, Outcome, Query
-from routing.core.placement import MAX_HASHES, Placement
+from routing.core.placement import Placement
+from routing.core.repeats import Repeats
 from routing.core.router import Router
 
 BACKENDS = tuple("abcde")
@@ -80,13 +82,17 @@ def storm(subject: Router, steps: range, *, decide_every: int = 1) -> None:
 
 def test_a_storm_of_new_names_leaves_no_more_behind_the_longer_it_lasts() -> None:
     subject = router(BACKENDS, retention_hours=RETENTION_HOURS, max_content_types=16)
-    subject._placement = Placement(max_hashes=500, max_pending=500)
+    subject._placement = Placement(max_pending=500)
+    subject._placement._repeats = Repeats(max_reported=500)
+    subject._holders = Holders(max_hashes=500)
     # Ten times the pace of the clock, so that the windows fill up as early.
     storm(subject, range(0, 90_000, 10))
     before = things(subject)
     storm(subject, range(90_000, 270_000, 10))
     assert things(subject) <= before * 1.02
-    assert repr(subject._placement) == "Placement(hashes=500, pending=500)"
+    # Every third decision was reported by its hash, and is gone from the latest 500.
+    assert repr(subject._placement) == "Placement(pending=333, reported=500)"
+    assert len(subject._holders) == 500
     assert subject.outcomes_total == 27_000
 
 
@@ -111,7 +117,7 @@ def test_a_million_outcomes_of_a_million_content_types_leave_no_more_than_a_frac
     storm(subject, range(150_000, 1_000_000), decide_every=20)
     assert things(subject) <= before * 1.02
     assert subject.outcomes_total == 1_000_000
-    assert len(subject._placement._holders) == MAX_HASHES
+    assert len(subject._holders) == MAX_HASHES
     assert len(subject._placement._pending) <= 3600 / STEP_S / 20
     assert len(subject.windows._types) == 256
     counted = subject.windows.totals(1, now=NOON + 1_000_000 * STEP_S)

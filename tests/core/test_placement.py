@@ -1,4 +1,4 @@
-"""Which decision an outcome belongs to, what is in flight, who holds what; all of it bounded."""
+"""Which decision an outcome belongs to, what is in flight, what was reported; all of it bounded."""
 
 import json
 from collections.abc import Iterator
@@ -6,21 +6,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from makers import NOON
 
 from routing.core.model import Location, Operation, Outcome, Query
-from routing.core.placement import (
-    MAX_HASHES,
-    MAX_HOLDERS,
-    MAX_PENDING,
-    PENDING_TTL_S,
-    PendingDecision,
-    Placement,
-    SerialQueues,
-)
+from routing.core.pending import PendingDecision
+from routing.core.placement import MAX_PENDING, PENDING_TTL_S, SILENT_S, Placement
 
 HERE = Location(1.0, 2.0, "eu")
 
@@ -41,7 +34,7 @@ def report(placement: Placement, backend_id: str = "a", **fields: Any) -> Pendin
     """Records an outcome; returns the pending decision that was found."""
     outcome = Outcome(backend_id, True, **fields)
     pending = placement.find_pending(outcome)
-    placement.note_outcome(outcome, pending)
+    placement.note_outcome(outcome, pending, now=NOON)
     return pending
 
 
@@ -116,25 +109,33 @@ def test_what_was_reported_by_request_id_is_not_reported_again_by_hash() -> None
     assert [one and one.size_bytes for one in found] == [1, 3, None]
 
 
-def test_a_repeat_finds_its_decision_again_and_who_has_reported() -> None:
+def test_a_repeat_is_known_by_request_and_backend() -> None:
     placement = Placement()
     decide(placement, "a", request_id="r")
-    for backend_id, reported in (("a", ("a",)), ("b", ("a", "b"))):
-        found = report(placement, backend_id, request_id="r")
-        assert found is not None
-        assert found.reported_backends == reported
+    for backend_id in "ab":
+        assert not placement.is_repeat(Outcome(backend_id, True, request_id="r"))
+        assert report(placement, backend_id, request_id="r") is not None
+        assert placement.is_repeat(Outcome(backend_id, False, request_id="r"))
+    assert not placement.is_repeat(Outcome("a", True, content_hash="h"))
+
+
+def test_a_request_decided_anew_is_reported_anew() -> None:
+    placement = Placement()
+    report(placement, "a", request_id="r")
+    decide(placement, "a", request_id="r")
+    assert not placement.is_repeat(Outcome("a", True, request_id="r"))
 
 
 def test_a_request_id_used_again_means_the_newer_decision() -> None:
     placement = Placement()
     decide(placement, "a", request_id="r", content_hash="old")
     decide(placement, "b", request_id="r", content_hash="new")
-    assert repr(placement) == "Placement(hashes=0, pending=1)"
+    assert repr(placement) == "Placement(pending=1, reported=0)"
     assert placement.inflight("a") == 0
     assert report(placement, "a", content_hash="old") is None
     found = report(placement, "b", request_id="r")
     assert found is not None
-    assert (found.content_hash, found.reported_backends) == ("new", ("b",))
+    assert found.content_hash == "new"
 
 
 @pytest.mark.parametrize("fields", [{"content_hash": "h"}, {"request_id": "r"}])
@@ -145,7 +146,7 @@ def test_a_decision_waits_for_its_outcome_for_an_hour(fields: dict[str, str]) ->
     assert placement.find_pending(Outcome("a", True, **fields)) is not None
     placement.advance(NOON + PENDING_TTL_S)
     assert placement.find_pending(Outcome("a", True, **fields)) is None
-    assert repr(placement) == "Placement(hashes=0, pending=0)"
+    assert repr(placement) == "Placement(pending=0, reported=0)"
 
 
 # --- in flight ---
@@ -252,10 +253,10 @@ def test_sweeping_what_was_forgotten_keeps_the_rest_fading_in_time() -> None:
         decide(placement, content_hash=f"h{number}", expected_ms=1000.0 * seconds / 3.0)
     for number in set(range(1500)) - kept:
         report(placement, content_hash=f"h{number}")
-    assert len(placement._inflight_expiries) == 1500
-    for seconds in range(0, 3600, 20):
+    assert placement._expiries.count == 1500
+    for seconds in range(30, 3600, 20):
         placement.advance(NOON + seconds)
-        assert len(placement._inflight_expiries) <= 200
+        assert placement._expiries.count <= 200
         assert placement.inflight("a") == sum(lasting_s[number] > seconds + 1e-6 for number in kept)
 
 
@@ -267,34 +268,41 @@ def test_what_has_faded_still_finds_its_outcome() -> None:
     assert placement.inflight("a") == 0
 
 
-# --- holders ---
+# --- silence ---
 
 
-def test_holders_are_remembered_with_when_they_were_last_seen() -> None:
+def test_a_backend_is_silent_when_its_decisions_wait_for_ten_minutes_without_a_report() -> None:
     placement = Placement()
-    assert placement.holders("h") == {}
-    placement.note_holder("h", "a", at=2.0)
-    placement.note_holder("h", "b", at=3.0)
-    placement.note_holder("h", "a", at=1.0)
-    assert placement.holders("h") == {"a": 2.0, "b": 3.0}
+    assert not placement.silent("a", NOON)
+    decide(placement, "a")
+    assert not placement.silent("a", NOON + SILENT_S - 0.001)
+    assert placement.silent("a", NOON + SILENT_S)
+    assert not placement.silent("b", NOON + SILENT_S)
 
 
-def test_of_too_many_holders_the_one_not_seen_for_longest_is_forgotten() -> None:
+def test_one_report_ends_the_silence_and_while_others_wait_begins_it_anew() -> None:
     placement = Placement()
-    for number in range(MAX_HOLDERS + 3):
-        placement.note_holder("h", f"b{number:02}", at=float(number))
-    assert sorted(placement.holders("h")) == [f"b{number:02}" for number in range(3, MAX_HOLDERS + 3)]
+    for name in ("r1", "r2"):
+        decide(placement, "a", now=NOON - SILENT_S, request_id=name, expected_ms=1e6)
+    assert placement.silent("a", NOON)
+    report(placement, request_id="r1")
+    assert not placement.silent("a", NOON + SILENT_S - 0.001)
+    assert placement.silent("a", NOON + SILENT_S)
+    report(placement, request_id="r2")
+    assert not placement.silent("a", NOON + 100 * SILENT_S)
+
+
+def test_a_report_without_a_name_ends_the_silence_too() -> None:
+    placement = Placement()
+    decide(placement, "a", now=NOON - SILENT_S)
+    report(placement, "a", request_id="of another server")
+    assert placement.silent("a", NOON)
+    report(placement, "a")
+    assert not placement.silent("a", NOON)
 
 
 def test_the_limits_are_those_that_are_documented() -> None:
-    assert (PENDING_TTL_S, MAX_HOLDERS, MAX_HASHES, MAX_PENDING) == (3600.0, 32, 100_000, 100_000)
-
-
-def test_of_too_many_hashes_the_one_touched_longest_ago_is_forgotten() -> None:
-    placement = Placement(max_hashes=3)
-    for name in ("h1", "h2", "h3", "h1", "h4"):
-        placement.note_holder(name, "a", at=NOON)
-    assert [name for name in ("h1", "h2", "h3", "h4") if placement.holders(name)] == ["h1", "h3", "h4"]
+    assert (PENDING_TTL_S, MAX_PENDING, SILENT_S) == (3600.0, 500_000, 600.0)
 
 
 # --- bounds ---
@@ -302,23 +310,18 @@ def test_of_too_many_hashes_the_one_touched_longest_ago_is_forgotten() -> None:
 
 def sizes(placement: Placement) -> list[int]:
     """Everything that could grow."""
-    return [
-        len(placement._pending),
-        len(placement._by_request),
-        len(placement._by_hash_and_backend),
-        len(placement._unidentified),
-        len(placement._inflight),
-    ]
+    table = placement._pending
+    return [len(table), len(table._by_request), len(table._heads), len(placement._inflight)]
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        (lambda number: {"request_id": f"r{number}"}, [50, 50, 0, 0, 1]),
-        (lambda number: {"content_hash": f"h{number}"}, [50, 0, 50, 0, 1]),
-        (lambda number: {"content_hash": "h"}, [50, 0, 1, 0, 1]),
-        (lambda number: {"request_id": f"r{number}", "content_hash": "h"}, [50, 50, 1, 0, 1]),
-        (lambda number: {}, [50, 0, 0, 1, 1]),
+        (lambda number: {"request_id": f"r{number}"}, [50, 50, 0, 1]),
+        (lambda number: {"content_hash": f"h{number}"}, [50, 0, 50, 1]),
+        (lambda number: {"content_hash": "h"}, [50, 0, 1, 1]),
+        (lambda number: {"request_id": f"r{number}", "content_hash": "h"}, [50, 50, 1, 1]),
+        (lambda number: {}, [50, 0, 1, 1]),
     ],
     ids=["by request", "by hash", "one hash", "both", "nameless"],
 )
@@ -334,29 +337,11 @@ def test_decisions_past_the_limit_push_out_the_oldest(
     if not reported:
         assert sizes(placement) == expected
     assert len(placement._pending) <= 50
-    assert len(placement._inflight_expiries) <= 2 * 50 + 1001
+    assert placement._expiries.count <= 2 * 50 + 1001
     assert placement.inflight("a") <= 50
     placement.advance(NOON + 2 * PENDING_TTL_S)
-    assert sizes(placement) == [0] * 5
-    assert placement._inflight_expiries == []
-
-
-def test_backends_without_end_report_on_one_request_and_few_are_remembered() -> None:
-    placement = Placement()
-    decide(placement, request_id="r")
-    for number in range(1000):
-        found = report(placement, f"b{number}", request_id="r")
-        assert found is not None
-        assert found.reported_backends[-1] == f"b{number}"
-    assert len(found.reported_backends) == 33
-
-
-def test_hashes_past_the_limit_push_out_the_oldest() -> None:
-    placement = Placement(max_hashes=50)
-    for number in range(5000):
-        placement.note_holder(f"h{number}", "a", at=NOON)
-    assert len(placement._holders) == 50
-    assert placement.holders("h4950") == {"a": NOON}
+    assert sizes(placement) == [0] * 4
+    assert placement._expiries.count == 0
 
 
 # --- snapshots ---
@@ -370,8 +355,6 @@ def small_world() -> Placement:
     decide(placement, "b", now=NOON + 3.0)
     decide(placement, "b", now=NOON + 3.0)
     report(placement, "a", request_id="r1")
-    placement.note_holder("h", "a", at=NOON)
-    placement.note_holder("g", "b", at=NOON + 1.0)
     return placement
 
 
@@ -427,9 +410,8 @@ def test_a_snapshot_past_the_limits_is_taken_in_up_to_them() -> None:
     placement = Placement()
     for number in range(20):
         decide(placement, request_id=f"r{number}", now=NOON + number)
-        placement.note_holder(f"h{number}", "a", at=NOON)
-    small = restored(placement.snapshot(), now=NOON + 20.0, max_pending=5, max_hashes=7)
-    assert repr(small) == "Placement(hashes=7, pending=5)"
+    small = restored(placement.snapshot(), now=NOON + 20.0, max_pending=5)
+    assert repr(small) == "Placement(pending=5, reported=0)"
     assert small.inflight("a") == 5
 
 
@@ -437,33 +419,8 @@ def test_what_is_over_when_it_is_restored_stays_over() -> None:
     after = restored(small_world().snapshot(), now=NOON + 100.0)
     assert (after.inflight("a"), after.inflight("b")) == (0, 0)
     assert len(after._pending) == 5
-    assert (
-        repr(restored(small_world().snapshot(), now=NOON + 2 * PENDING_TTL_S))
-        == "Placement(hashes=2, pending=0)"
-    )
-
-
-holders = st.lists(
-    st.tuples(st.sampled_from("gh"), st.sampled_from("abc"), st.integers(0, 9).map(float)), max_size=12
-)
-Holders = list[tuple[str, str, float]]
-
-
-@given(holders, holders, holders)
-def test_holders_merge_to_what_all_have_seen_in_any_order(a: Holders, b: Holders, c: Holders) -> None:
-    def held(*streams: Holders) -> Placement:
-        placement = Placement()
-        for stream in streams:
-            for content_hash, backend_id, at in stream:
-                placement.note_holder(content_hash, backend_id, at=at)
-        return placement
-
-    for order in ((a, b, c), (c, a, b), (b, a, c)):
-        merged = Placement()
-        for one in order:
-            merged.merge(held(one).snapshot(), now=NOON)
-        for content_hash in "gh":
-            assert merged.holders(content_hash) == held(a, b, c).holders(content_hash)
+    over = restored(small_world().snapshot(), now=NOON + 2 * PENDING_TTL_S)
+    assert repr(over) == "Placement(pending=0, reported=0)"
 
 
 # --- a plain list as the twin ---
@@ -479,6 +436,7 @@ class PlacementMachine(RuleBasedStateMachine):
         self.placement = Placement(max_pending=self.LIMIT)
         self.now = NOON
         self.list: list[dict[str, Any]] = []
+        self.decided = 0
 
     names = st.sampled_from(["", "x", "y"])
     backends = st.sampled_from("ab")
@@ -490,17 +448,19 @@ class PlacementMachine(RuleBasedStateMachine):
         )
         if request_id:
             self.list = [one for one in self.list if one["request_id"] != request_id]
+        self.decided += 1
         self.list.append(
             {
+                "number": self.decided,
                 "backend_id": backend_id,
                 "request_id": request_id,
                 "content_hash": content_hash,
                 "at": self.now,
                 "until": self.now + max(30.0, 3 * expected_ms / 1e3),
-                "reported": (),
+                "reported": False,
             }
         )
-        self.list = self.list[-self.LIMIT :]
+        self.list = [one for one in self.list if one["number"] > self.decided - self.LIMIT]
 
     @rule(backend_id=backends, request_id=names, content_hash=names)
     def report(self, backend_id: str, request_id: str, content_hash: str) -> None:
@@ -521,8 +481,9 @@ class PlacementMachine(RuleBasedStateMachine):
             return
         assert found is not None
         assert (found.decided_at, found.backend_id) == (expected["at"], expected["backend_id"])
-        expected["reported"] += (backend_id,)
-        assert found.reported_backends == expected["reported"]
+        if expected["content_hash"] or not expected["request_id"]:
+            assert found.awaited == (not expected["reported"])
+        expected["reported"] = True
         expected["until"] = None
         if not expected["request_id"]:
             self.list.remove(expected)
@@ -551,6 +512,9 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.placement = restored(self.placement.snapshot(), now=self.now, max_pending=self.LIMIT)
+        # Decisions that were removed leave no gaps in it.
+        for number, one in enumerate(reversed(self.list)):
+            one["number"] = self.decided - number
 
     @invariant()
     def the_same_are_in_flight(self) -> None:
@@ -558,25 +522,8 @@ class PlacementMachine(RuleBasedStateMachine):
             flying = [one for one in self.list if one["backend_id"] == backend_id and one["until"]]
             assert self.placement.inflight(backend_id) == len(flying)
         assert len(self.placement._pending) == len(self.list)
+        assert [one.decided_at for one in self.placement._pending] == [one["at"] for one in self.list]
 
 
 TestPlacementAgainstAList = PlacementMachine.TestCase
 TestPlacementAgainstAList.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
-
-
-# --- queues ---
-
-
-def test_a_queue_lets_any_leave_and_forgets_an_empty_key() -> None:
-    queues = SerialQueues()
-    assert queues.oldest("k") is None
-    for serial in (1, 2, 3):
-        queues.add("k", serial)
-    queues.add("other", 4)
-    for serial, oldest in ((2, 1), (9, 1), (1, 3), (3, None), (3, None)):
-        queues.discard("k", serial)
-        assert queues.oldest("k") == oldest
-    queues.discard("other", 3)
-    assert len(queues) == 1
-    queues.discard("other", 4)
-    assert len(queues) == 0

@@ -394,6 +394,7 @@ def test_an_outcome_that_comes_after_its_decision_s_hour_stands_for_itself(
     clock.select(**fields, content_type="image/png")
     clock.now += late_s
     assert clock.record("a", True, **fields, duration_ms=100, happened_at=NOON).message == "recorded"
+    clock.now += 3600.0
     assert clock.record("a", False, **fields).message == "recorded"
     totals = clock.router.windows.totals(168, content_type="unknown", now=clock.now)
     assert (totals["a"].outcomes, totals["a"].successes) == (2, 1)
@@ -482,7 +483,7 @@ def test_an_outcome_s_own_fields_go_before_those_of_its_decision() -> None:
         clock.router.windows.totals(1, content_type="image/png", now=NOON)["a"].outcomes == 0
     )
     assert clock.router.windows.totals(1, content_type="text/plain", now=NOON)["a"].outcomes == 1
-    assert clock.snapshot()["placement"]["holders"] == {"g": {"a": NOON}}
+    assert clock.snapshot()["holders"]["holders"] == {"g": {"a": NOON}}
 
 
 def test_an_outcome_is_linked_only_once() -> None:
@@ -705,7 +706,7 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Events, b: 
         assert both.outcomes_total == whole.outcomes_total
         assert both.recent.rates(now=NOON) == whole.recent.rates(now=NOON)
         ours, theirs = both.snapshot(now=NOON), whole.snapshot(now=NOON)
-        assert ours["placement"]["holders"] == theirs["placement"]["holders"]
+        assert ours["holders"]["holders"] == theirs["holders"]["holders"]
         assert ours["windows"] == theirs["windows"]
         scored = [one.scores(content_type="image/png", now=NOON) for one in (both, whole)]
         # The sums are the same. The effects that they give are solved for step by step, and
