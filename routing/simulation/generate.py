@@ -12,6 +12,7 @@ from random import Random
 
 from routing.core.model import REFERENCE_EGRESS_USD_PER_GB, Backend
 from routing.core.scoring import Weights, default_weights
+from routing.errors import ConfigError
 from routing.simulation.datasets import (
     UNPUBLISHED_SIGMA,
     Region,
@@ -21,10 +22,18 @@ from routing.simulation.datasets import (
     services,
 )
 from routing.simulation.events import Disturbance, disturbances, drawn
+from routing.simulation.networks import MeasuredBackend, first_slice_profile, measured_network
+from routing.simulation.queues import QueueingBackend
 from routing.simulation.scenario import EventRules, Scenario, WorldRules
-from routing.simulation.true_backend import CONNECTIONS, MEASURED_CONNECTIONS, MS_MBPS_PER_MIB, TrueBackend
-from routing.simulation.workload import Request, workload
-from routing.simulation.world import World
+from routing.simulation.true_backend import (
+    CONNECTIONS,
+    MEASURED_CONNECTIONS,
+    MS_MBPS_PER_MIB,
+    CloudBackend,
+    TrueBackend,
+)
+from routing.simulation.workload import Request, Workload, workload
+from routing.simulation.world import World, mean_stall
 
 PROMISED_SUCCESS = 0.999
 """Success rate in every drawn profile: the uptime of the providers' service level agreements."""
@@ -51,17 +60,10 @@ def draw(
 ) -> World:
     """The world of this seed, with the given profiles, or with drawn ones if there are none."""
     key = f"{scenario.name}/{seed}"
-    load = workload(scenario.workload, requests=requests, random=Random(f"{key}/workload"))
     given = tuple(one for one in profiles if one.enabled)
-    known = given or tuple(drawn_profiles(scenario.world, Random(f"{key}/backends")))
-    random = Random(f"{key}/truth")
-    world = World(
-        scenario,
-        seed,
-        load,
-        [_truth(profile, scenario.world, load.cities, random) for profile in known],
-        weights=weights or default_weights(),
-    )
+    kind = _nodes if scenario.world.network else _queueing if scenario.world.workers else _clouds
+    load, truth = kind(scenario, key, requests, given)
+    world = World(scenario, seed, load, truth, weights=weights or default_weights())
     drawn_disturbances, newcomers = _events(world, Random(f"{key}/events"))
     mistaken = _unit_mistakes(world, Random(f"{key}/mistakes"))
     return World(
@@ -78,6 +80,90 @@ def draw(
         newcomers=newcomers,
         weights=world.weights,
     )
+
+
+Draw = tuple[Workload, Sequence[TrueBackend]]
+"""What a kind of world consists of."""
+
+
+def _clouds(scenario: Scenario, key: str, requests: int, given: Sequence[Backend]) -> Draw:
+    """Storage services in cloud regions, with the network paths of the tables."""
+    load = workload(scenario.workload, requests=requests, random=Random(f"{key}/workload"))
+    known = given or tuple(drawn_profiles(scenario.world, Random(f"{key}/backends")))
+    random = Random(f"{key}/truth")
+    return load, [_truth(profile, scenario.world, load.cities, random) for profile in known]
+
+
+def _nodes(scenario: Scenario, key: str, requests: int, given: Sequence[Backend]) -> Draw:
+    """Backends and clients on different nodes of a measured network."""
+    rules, random = scenario.world, Random(f"{key}/backends")
+    network = measured_network(rules.network, rules.slice_s)
+    count = len(given) or rules.backends
+    needed = count + scenario.workload.cities
+    if len(network.nodes) < needed:
+        expected = f"expected at least {needed} nodes for backends and clients, got {len(network.nodes)}"
+        raise ConfigError(scenario.name, "world.network", expected)
+    nodes = random.sample(network.nodes, len(network.nodes))
+    load = workload(
+        scenario.workload, requests=requests, random=Random(f"{key}/workload"), places=nodes[count:]
+    )
+    truth = []
+    for node, site in zip(nodes[:count], given or _plain_sites(rules, random), strict=True):
+        known = site if given else first_slice_profile(site, node, network, load.cities)
+        truth.append(
+            MeasuredBackend(
+                known,
+                site,
+                node,
+                network,
+                slower=math.exp(random.gauss(0.0, rules.speed_error)),
+                sigma=_drawn_sigma(known.id, rules, random),
+                failure_rate=_failure_rate(rules, random),
+            )
+        )
+    return load, truth
+
+
+def _queueing(scenario: Scenario, key: str, requests: int, given: Sequence[Backend]) -> Draw:
+    """Backends with queues, at the utilisation that the scenario asks for."""
+    rules, random = scenario.world, Random(f"{key}/backends")
+    assert rules.workers is not None, "the scenario has workers"
+    truth = [
+        QueueingBackend(
+            site,
+            site,
+            slower=math.exp(random.gauss(0.0, rules.speed_error)),
+            sigma=_drawn_sigma(site.id, rules, random),
+            failure_rate=_failure_rate(rules, random),
+            workers=round(drawn(rules.workers, random)),
+        )
+        for site in given or _plain_sites(rules, random)
+    ]
+    spread = math.exp(rules.client_spread**2 / 2.0) * mean_stall(rules)
+    capacity_per_s = sum(
+        one.workers / (one.slower * one.site.latency_ms / 1e3 * math.exp(one.sigma**2 / 2.0) * spread)
+        for one in truth
+    )
+    utilisation = scenario.workload.utilisation
+    rate_per_s = None if utilisation is None else capacity_per_s * drawn(utilisation, random)
+    load = workload(
+        scenario.workload, requests=requests, random=Random(f"{key}/workload"), rate_per_s=rate_per_s
+    )
+    return load, truth
+
+
+def _plain_sites(rules: WorldRules, random: Random) -> Sequence[Backend]:
+    """Backends without coordinates, at the reference prices."""
+    low, high = map(math.log, rules.rate_mbps)
+    return [
+        Backend(
+            f"backend-{number + 1}",
+            latency_ms=round(drawn(rules.latency_ms, random), 1),
+            throughput_mbps=round(math.exp(random.uniform(low, high)), 1),
+            success_rate=PROMISED_SUCCESS,
+        )
+        for number in range(rules.backends)
+    ]
 
 
 def drawn_profiles(rules: WorldRules, random: Random) -> Iterator[Backend]:
@@ -116,17 +202,25 @@ def profile(service: Service, region: Region, *, max_inflight: int | None = None
 
 
 def _truth(known: Backend, rules: WorldRules, cities: Sequence[str], random: Random) -> TrueBackend:
-    least, most = (math.log(max(rate, 1e-9)) for rate in rules.failure_rate)
     slows_at = None if rules.slows_at is None else drawn(rules.slows_at, random)
-    return TrueBackend(
+    return CloudBackend(
         known,
         known,
         slower=math.exp(random.gauss(0.0, rules.speed_error)),
-        sigma=_sigma(known.id),
-        failure_rate=math.exp(random.uniform(least, most)),
+        sigma=_drawn_sigma(known.id, rules, random),
+        failure_rate=_failure_rate(rules, random),
         routes={city: math.exp(random.gauss(0.0, rules.route_error)) for city in cities},
         slows_at=slows_at,
     )
+
+
+def _failure_rate(rules: WorldRules, random: Random) -> float:
+    least, most = (math.log(max(rate, 1e-9)) for rate in rules.failure_rate)
+    return math.exp(random.uniform(least, most))
+
+
+def _drawn_sigma(backend_id: str, rules: WorldRules, random: Random) -> float:
+    return _sigma(backend_id) if rules.sigma is None else drawn(rules.sigma, random)
 
 
 def _sigma(backend_id: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple, Protocol
 
+from routing.simulation.queues import Queues
 from routing.simulation.workload import Request
 from routing.simulation.world import World
 
@@ -59,6 +60,9 @@ class Play:
         self.decisions: list[JudgedDecision] = []
         self.reports: list[Report] = []
         self._inflight: Counter[str] = Counter()
+        self._queues = Queues(
+            (one.id, one.workers) for one in world.backends.values() if one.workers is not None
+        )
         # A heap by end time, then by request index.
         self._running: list[tuple[float, int, Report]] = []
 
@@ -68,7 +72,7 @@ class Play:
         prospects = self.world.prospects(request)
         if not self._inflight:
             return prospects.utilities
-        return self.world.loaded(prospects, self._inflight, request)
+        return self.world.loaded(prospects, self._inflight, request, self._queues.waits_ms(request.at))
 
     def run(self, policy: Policy, *, progress: Callable[[int], object] = lambda _: None) -> "Play":
         """Plays all requests; calls `progress` with the number done so far."""
@@ -85,6 +89,7 @@ class Play:
         # Ties go to the first name, as in any policy that uses max over the names.
         best = max(range(len(names)), key=utilities.__getitem__)
         result = self.world.carry_out(request, chosen, self._inflight[chosen])
+        duration_ms = result.duration_ms + self._queues.add(chosen, result.duration_ms, request.at)
         self.decisions.append(
             JudgedDecision(
                 request,
@@ -94,11 +99,11 @@ class Play:
                 sum(utilities) / len(utilities),
                 names[best],
                 result.success,
-                result.duration_ms,
+                duration_ms,
             )
         )
-        ended_at = request.at + result.duration_ms / 1e3
-        report = Report(request, chosen, result.success, max(round(result.duration_ms), 1), ended_at)
+        ended_at = request.at + duration_ms / 1e3
+        report = Report(request, chosen, result.success, max(round(duration_ms), 1), ended_at)
         self._inflight[chosen] += 1
         heapq.heappush(self._running, (ended_at, request.index, report))
 

@@ -11,7 +11,7 @@ from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
 from routing.errors import InvalidArgument, listed
 from routing.simulation.bandits import DiscountedUcb, LinUcb
-from routing.simulation.peers import OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
+from routing.simulation.peers import LeastTime, OutlierEjection, PeakEwma, RoundRobin, Static, Uniform
 from routing.simulation.play import Play, Policy, PolicyFactory, Report
 from routing.simulation.workload import Request
 
@@ -83,6 +83,7 @@ POLICIES: Mapping[str, PolicyRow] = MappingProxyType(
             *STRATEGY_POLICIES,
             PolicyRow("static", "static rules from the profiles", Static),
             PolicyRow("peak-ewma", "the faster of two at random, as Finagle", PeakEwma),
+            PolicyRow("least-time", "EWMA latency times operations in flight", LeastTime),
             PolicyRow("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
             PolicyRow("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
             PolicyRow("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),

@@ -62,7 +62,27 @@ FACTOR = span(0.01, 1000)
 class WorldRules:
     """`[world]`: the backends, and how far their true behaviour is from their profiles."""
 
-    backends: int = _key(8, whole(2, 100), "how many are drawn from the tables; not used with --config")
+    backends: int = _key(8, whole(2, 100), "number of backends; not used with --config")
+    network: str = _key(
+        "",
+        text(0, 4096),
+        "backends and clients are nodes of planetlab, seattle, or a .csv; without it, regions",
+    )
+    slice_s: float = _key(
+        60.0, number(0.001, 10**9), "seconds from one time slice of the network to the next"
+    )
+    workers: Range | None = _key(
+        None,
+        span(1, 10_000),
+        "operations that a backend serves at once while others wait; without it there are no queues",
+    )
+    latency_ms: Range = _key(
+        (20.0, 80.0), span(0.001, 10**6), "own time of backends with workers, or of a network"
+    )
+    rate_mbps: Range = _key((50.0, 1000.0), span(0.001, 10**6), "transfer rates of backends of a network")
+    sigma: Range | None = _key(
+        None, span(0, 3), "spread of the logarithm of durations; without it that of each service"
+    )
     services: frozenset[str] = _key(
         frozenset({"s3", "azure", "gcs"}),
         names_of(16, 64),
@@ -105,6 +125,12 @@ class WorkloadRules:
         None, span(0.001, 86_400), "mean time between requests; with it `hours` has no effect"
     )
     cities: int = _key(12, whole(1, 63), "regions with clients")
+    utilisation: Range | None = _key(
+        None, span(0.01, 2), "share of all workers that the traffic keeps busy; with it `hours` has no effect"
+    )
+    size_bytes: Range | None = _key(
+        None, span(1, 10**13), "sizes of objects of every type; without it each type has its own"
+    )
     location: str = _key(
         "coordinates",
         one_of(*LOCATIONS),

@@ -9,7 +9,7 @@ trips of TCP slow start.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from routing.core.geography import ROUND_TRIP_MS_PER_KM, distance_km, place
 from routing.core.model import Backend, Operation
@@ -44,6 +44,12 @@ UNKNOWN_PLACE_RTT_MS = 100.0
 such services usually answer from a nearby site."""
 
 
+def slow_start_trips(size_bytes: int, path_bytes: float) -> float:
+    """Round trips until the path, which holds `path_bytes`, is full or all bytes are sent: the
+    congestion window doubles with each."""
+    return math.log2(1.0 + min(float(size_bytes), path_bytes) / FIRST_WINDOW_BYTES)
+
+
 class NetworkPath(NamedTuple):
     """Round trip and throughput between one client region and one backend."""
 
@@ -51,9 +57,42 @@ class NetworkPath(NamedTuple):
     mbps: float
 
 
-@dataclass(frozen=True, slots=True)
-class TrueBackend:
+class TrueBackend(Protocol):
     """A backend as only the simulator knows it.
+
+    `profile` is what policies see; prices and distances come from it. `site` holds the nominal
+    speed, and `slower` is a factor on its times. `sigma` is the standard deviation of the
+    logarithm of durations, `failure_rate` is in [0, 1]. `slows_at` operations in flight double
+    the durations, `workers` operations are served at once while others wait; None: no effect.
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def profile(self) -> Backend: ...
+    @property
+    def site(self) -> Backend: ...
+    @property
+    def slower(self) -> float: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def failure_rate(self) -> float: ...
+    @property
+    def slows_at(self) -> float | None: ...
+    @property
+    def workers(self) -> int | None: ...
+
+    def usual_ms(self, request: Request) -> float:
+        """Median duration without disturbances, load and waiting."""
+
+    def with_profile(self, profile: Backend) -> "TrueBackend":
+        """The same backend under another profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudBackend:
+    """A storage service in a cloud region.
 
     `profile` is what policies see; prices and distances come from it. `site` holds the nominal
     place and speed, and usually equals `profile`. `slower` is a factor on the site's service
@@ -69,6 +108,7 @@ class TrueBackend:
     failure_rate: float
     routes: Mapping[str, float] = field(default_factory=dict)
     slows_at: float | None = None
+    workers: int | None = None
     _paths: dict[tuple[str, Operation], NetworkPath] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -81,13 +121,11 @@ class TrueBackend:
         size_bytes = request.query.assumed_bytes
         path = self.path(request.city, request.query.operation)
         bytes_per_ms = path.mbps * BYTES_PER_MS_AND_MBPS
-        # The window doubles with each round trip until the path is full or all bytes are sent.
-        to_fill = min(float(size_bytes), bytes_per_ms * path.rtt_ms)
-        trips = 1.0 + math.log2(1.0 + to_fill / FIRST_WINDOW_BYTES)
+        trips = 1.0 + slow_start_trips(size_bytes, bytes_per_ms * path.rtt_ms)
         served_ms = self.site.latency_ms + size_bytes / bytes_per_ms
         return self.routes.get(request.city, 1.0) * (self.slower * served_ms + path.rtt_ms * trips)
 
-    def with_profile(self, profile: Backend) -> "TrueBackend":
+    def with_profile(self, profile: Backend) -> "CloudBackend":
         """The same backend under another profile."""
         return replace(self, profile=profile, _paths={})
 

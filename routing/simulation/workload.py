@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from routing.core.model import Location, Operation, Query
 from routing.simulation.datasets import regions
-from routing.simulation.scenario import WorkloadRules
+from routing.simulation.scenario import Range, WorkloadRules
 
 One = TypeVar("One")
 
@@ -79,16 +79,27 @@ class Workload:
     cities: tuple[str, ...]
 
 
-def workload(rules: WorkloadRules, *, requests: int, random: Random) -> Workload:
-    """Draws `requests` requests from the rules."""
-    interval_s = rules.hours * 3600.0 / requests
-    if rules.interval_s is not None:
-        interval_s = random.uniform(*rules.interval_s)
-    cities = tuple(random.sample(sorted(regions()), rules.cities))
+def workload(
+    rules: WorkloadRules,
+    *,
+    requests: int,
+    random: Random,
+    places: Sequence[str] = (),
+    rate_per_s: float | None = None,
+) -> Workload:
+    """Draws `requests` requests from the rules.
+
+    `places` are where clients can be, by default the regions of the tables; `rate_per_s`
+    overrides the rules.
+    """
+    if rate_per_s is None:
+        span = rules.interval_s
+        rate_per_s = requests / (rules.hours * 3600.0) if span is None else 1.0 / random.uniform(*span)
+    cities = tuple(random.sample(places or sorted(regions()), rules.cities))
     # Exponential weights: a few cities send most of the traffic.
     by_city = list(accumulate(random.expovariate(1.0) for _ in cities))
     by_kind = list(accumulate(kind.share for kind in CONTENT_CLASSES))
-    arrivals = _arrivals(1.0 / interval_s, random)
+    arrivals = _arrivals(rate_per_s, random)
     return Workload(
         tuple(
             _request(
@@ -112,7 +123,7 @@ def _request(
     retrieves = random.random() < rules.retrieve
     query = Query(
         content_type=kind.content_type,
-        size_bytes=_size_bytes(kind, random),
+        size_bytes=_size_bytes(kind, rules.size_bytes, random),
         operation=Operation.RETRIEVE if retrieves else Operation.STORE,
         retention_months=kind.retention_months,
         expected_reads=kind.expected_reads,
@@ -138,7 +149,9 @@ def _location(city: str, given: str, random: Random) -> Location | None:
     )
 
 
-def _size_bytes(kind: ContentClass, random: Random) -> int:
+def _size_bytes(kind: ContentClass, given: Range | None, random: Random) -> int:
+    if given is not None:
+        return round(math.exp(random.uniform(math.log(given[0]), math.log(given[1]))))
     if random.random() < TAIL_SHARE:
         size = TAIL_FROM_BYTES * random.paretovariate(TAIL_EXPONENT)
     else:

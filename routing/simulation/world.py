@@ -12,7 +12,7 @@ from routing.core.model import Backend, Candidate, Estimate
 from routing.core.scoring import Weights
 from routing.errors import NoEligibleBackend
 from routing.simulation.events import Disturbance
-from routing.simulation.scenario import Range, Scenario
+from routing.simulation.scenario import Range, Scenario, WorldRules
 from routing.simulation.true_backend import TrueBackend
 from routing.simulation.workload import Request, Workload
 
@@ -40,6 +40,12 @@ def luck(seed: str, request: int, backend_id: str) -> Luck:
 
 STALL: Range = (3.0, 20.0)
 """Range of the factor on the duration of a stalled transfer."""
+
+
+def mean_stall(rules: WorldRules) -> float:
+    """Mean factor of stalls on durations."""
+    return 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
+
 
 _PERFORMANCE, _LOAD = FACTORS["performance"].score, FACTORS["load"].score
 
@@ -124,8 +130,14 @@ class World:
             known = self._prospects[request.index] = self._compute_prospects(request)
         return known
 
-    def loaded(self, prospects: Prospects, inflight: Mapping[str, int], request: Request) -> Sequence[float]:
-        """Utilities with these numbers of operations in flight."""
+    def loaded(
+        self,
+        prospects: Prospects,
+        inflight: Mapping[str, int],
+        request: Request,
+        waits_ms: Mapping[str, float] = MappingProxyType({}),
+    ) -> Sequence[float]:
+        """Utilities with these numbers of operations in flight, and these waits in queues."""
         utilities = list(prospects.utilities)
         performance, load = self._weight_of["performance"], self._weight_of["load"]
         for index, (name, candidate) in enumerate(zip(prospects.names, prospects.candidates, strict=True)):
@@ -133,6 +145,7 @@ class World:
             if count:
                 slowed = candidate.estimate._replace(
                     expected_ms=candidate.estimate.expected_ms * self.slowed(name, count)
+                    + waits_ms.get(name, 0.0)
                 )
                 busy = candidate._replace(estimate=slowed, inflight=count)
                 utilities[index] += performance * (
@@ -163,7 +176,6 @@ class World:
     def _compute_prospects(self, request: Request) -> Prospects:
         active = [one for one in self.disturbances if one.affects(request)]
         rules = self.scenario.world
-        mean_hang = 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
         names, candidates, usual = [], [], []
         for one in self.present(request):
             usual_ms, success = one.usual_ms(request), 1.0 - one.failure_rate
@@ -173,7 +185,9 @@ class World:
                     usual_ms = usual_ms * slower + adds_ms
                     success *= 1.0 - fails
             # The mean of a lognormal lies above its median.
-            expected_ms = usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0) * mean_hang
+            expected_ms = (
+                usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0) * mean_stall(rules)
+            )
             names.append(one.id)
             usual.append(usual_ms)
             truth = Estimate(expected_ms, success, expected_ms, success)
