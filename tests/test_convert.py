@@ -273,6 +273,7 @@ def test_an_explanation_has_the_shape_that_the_schema_promises() -> None:
     assert list(explanation["candidates"]) == ["s3", "ipfs", "filecoin"]
     assert explanation["candidates"]["ipfs"] == {
         "score": 0.7,
+        "origin": "configured",
         "factor_scores": dict(zip(FACTORS, SCORES, strict=True)),
         "expected_ms": 200.0,
         "success_probability": 0.9,

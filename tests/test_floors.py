@@ -19,6 +19,7 @@ PURE = frozenset(
         "bisect",
         "collections",
         "dataclasses",
+        "difflib",
         "enum",
         "functools",
         "heapq",

@@ -207,6 +207,7 @@ _READ: Mapping[object, Callable[[Any], Any]] = MappingProxyType(
         float: _number,
         str: _text,
         float | None: lambda value: None if value is None else _number(value),
+        str | None: lambda value: None if value is None else _text(value),
     }
 )
 """How a field of a row is read, by its declared type."""

@@ -106,6 +106,8 @@ class BackendSummary:
     """One backend at a glance; None where there was nothing yet to compute it from.
 
     `state` is "ok", "suspended" or "disabled".
+    `origin` is "configured", or "discovered" for a name that only clients have used; None from
+    a server that does not say.
     """
 
     score: float | None
@@ -114,6 +116,7 @@ class BackendSummary:
     state: str
     decisions: int
     outcomes: int
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

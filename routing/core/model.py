@@ -96,6 +96,11 @@ class Backend:
     content_affinity: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     discovered: bool = False
 
+    @property
+    def origin(self) -> str:
+        """Where its profile comes from: "configured", or "discovered" for a neutral one."""
+        return "discovered" if self.discovered else "configured"
+
 
 @dataclass(frozen=True, slots=True)
 class SuspensionRules:
@@ -194,7 +199,7 @@ class Decision(NamedTuple):
     or does not meet a limit, and that this operation probes it; `passed_over` are the other
     backends that wait for a probe and could have had this decision; `ineligible` is
     {candidate: why it was not eligible}; `limits_gave_way` means that no candidate met the
-    server's own limits.
+    server's own limits; `discovered` are the candidates that are not configured.
     """
 
     query: Query
@@ -206,6 +211,7 @@ class Decision(NamedTuple):
     passed_over: tuple[str, ...] = ()
     ineligible: Mapping[str, str] = MappingProxyType({})
     limits_gave_way: bool = False
+    discovered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

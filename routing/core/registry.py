@@ -1,10 +1,11 @@
 """The known backends; which are eligible for a query, and why the others are not."""
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from routing.core.geography import Place, distances_km, place
 from routing.core.model import Backend, Location, Operation, Query
+from routing.core.resemblance import Resemblances
 from routing.errors import InvalidArgument, LimitReached
 
 MAX_TAGS_LISTED = 8
@@ -12,10 +13,18 @@ MAX_TAGS_LISTED = 8
 thousands; listing them for each backend would take minutes."""
 
 
+class Mention(NamedTuple):
+    """A name that a client used for the first time, and the configured one that it resembles."""
+
+    name: str
+    resembles: str | None
+
+
 class Registry:
     """Configured profiles, and neutral profiles for discovered names, which only clients use.
 
-    At most `max_backends` in all; a discovered name is never removed.
+    At most `max_backends` in all; a discovered name is never removed. `mentions` are the names
+    admitted since whoever logs them has last emptied the list.
     """
 
     def __init__(self, backends: Iterable[Backend], *, discover: bool, max_backends: int) -> None:
@@ -27,6 +36,9 @@ class Registry:
             if backend.id in self._backends:
                 raise InvalidArgument("backends", backend.id, "ids that are unique")
             self._add(backend)
+        self._configured = tuple(self._backends.values())
+        self._resemblances = Resemblances(self._backends)
+        self.mentions: list[Mention] = []
 
     def __repr__(self) -> str:
         discovered = sum(backend.discovered for backend in self._backends.values())
@@ -51,28 +63,38 @@ class Registry:
         if not new:
             return
         if not self._discover:
-            raise InvalidArgument(field, new[0], "the id of a configured backend (discovery is off)")
+            valid = "the id of a configured backend (discovery is off)"
+            nearest = self._resemblances.nearest(new[0])
+            raise InvalidArgument(
+                field, new[0], f"{valid}; the nearest is {nearest[0]!r}" if nearest else valid
+            )
         new = list(dict.fromkeys(new))
         if len(self._backends) + len(new) > self._max_backends:
+            similar = self._resemblances.similar(new[0])
             raise LimitReached(
                 f"{field}: {new[0]!r} is not known, and the limit of {self._max_backends} backends"
                 f" leaves room for {self._max_backends - len(self._backends)} of {len(new)} new ones"
+                + (f"; it resembles the configured {similar!r}" if similar else "")
             )
         for name in new:
             self._add(Backend(id=name, discovered=True))
+            self.mentions.append(Mention(name, self._resemblances.similar(name)))
 
     def eligible(self, query: Query, holders: Collection[str]) -> tuple[list[Backend], dict[str, str]]:
         """The backends eligible for the query, and {other candidate: why it is not}.
 
-        `holders` are the backends known to hold the content; empty if none is known.
+        Discovered ones are candidates only for queries that name them: a name may be mistyped.
+        `holders` are the backends known to hold the content; they restrict the choice where the
+        query does not. Those that are no candidates count as none.
         """
+        candidates: Sequence[Backend] = self._configured
         if query.available_backends:
             candidates = [self._backends[name] for name in dict.fromkeys(query.available_backends)]
             holders = ()
-        else:
-            candidates = list(self._backends.values())
-            if query.operation is not Operation.RETRIEVE:
-                holders = ()
+        elif query.operation is not Operation.RETRIEVE:
+            holders = ()
+        elif holders:
+            holders = {backend.id for backend in candidates if backend.id in holders}
         eligible: list[Backend] = []
         ineligible: dict[str, str] = {}
         for backend in candidates:

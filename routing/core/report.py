@@ -130,12 +130,13 @@ def metrics(
 
 
 def status(router: Router, *, now: float) -> SystemStatus:
-    """The status by the worst success rate of the last five minutes, among backends with at least
-    STATUS_MIN_OUTCOMES outcomes in them."""
+    """The status by the worst success rate of the last five minutes, among configured, enabled
+    backends with at least STATUS_MIN_OUTCOMES outcomes in them."""
+    serving = {backend.id for backend in router.backends if backend.enabled and not backend.discovered}
     rates = [
         rate.successes / rate.outcomes
-        for rate in router.recent.rates(now=router.advance(now)).values()
-        if rate.outcomes >= STATUS_MIN_OUTCOMES
+        for name, rate in router.recent.rates(now=router.advance(now)).items()
+        if rate.outcomes >= STATUS_MIN_OUTCOMES and name in serving
     ]
     for verdict, limit in STATUS_LIMITS:
         if any(rate < limit for rate in rates):
@@ -209,6 +210,7 @@ def _backends(view: MetricsView) -> Values:
             "success_rate": cell.successes / cell.outcomes if cell.outcomes else None,
             "latency_ms": cell.durations.quantile(0.5) if cell.durations else None,
             "state": state.value,
+            "origin": backend.origin,
             "decisions": cell.decisions,
             "outcomes": cell.outcomes,
         }

@@ -62,10 +62,10 @@ class Router:
         self._weight_table = weight_table(self._weights)
         # Grows when a client names a new backend; bounded by max_backends.
         self._registry = Registry(backends, discover=discover, max_backends=max_backends)
+        self.mentions = self._registry.mentions
         # Changed by every outcome; bounded by backends × contexts.
         self._learning = Learning()
-        # Changed by every outcome, and by decisions while a backend is suspended; bounded by
-        # backends.
+        # Changed by every outcome, and by decisions that wait for a probe; bounded by backends.
         self._suspensions = Suspensions(suspension)
         # Changed by outcomes; bounded by a fixed number of hashes.
         self._holders = Holders()
@@ -163,7 +163,9 @@ class Router:
         probe, limit = available.probe, 1 + MAX_ALTERNATIVES
         chosen, *others = rank(query, candidates, weights, first=probe, after=after, limit=limit)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
-        circumstances = (probe is not None, available.waiting, ineligible, available.gave_way)
+        named = available.backends if query.available_backends else ()
+        discovered = frozenset(backend.id for backend in named if backend.discovered)
+        circumstances = (probe is not None, available.waiting, ineligible, available.gave_way, discovered)
         return Decision(query, chosen, tuple(others), weights, now, *circumstances)
 
     def record(self, outcome: Outcome, *, now: float) -> Recorded:

@@ -5,7 +5,7 @@ the same each time. The constant bytes are taken from messages that the codec en
 module repeats no field numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from struct import Struct
 from typing import Any
 
@@ -23,10 +23,11 @@ def _by_factor(values: Iterable[float]) -> dict[str, float]:
     return dict(zip(FACTORS, values, strict=True))
 
 
-def _explained(candidate: Ranked) -> dict[str, Any]:
+def _explained(candidate: Ranked, discovered: Collection[str]) -> dict[str, Any]:
     estimate = candidate.estimate
     return {
         "score": candidate.score,
+        "origin": "discovered" if candidate.backend_id in discovered else "configured",
         "factor_scores": _by_factor(candidate.factor_scores),
         "expected_ms": estimate.expected_ms,
         "success_probability": estimate.success_probability,
@@ -45,7 +46,7 @@ def _explanation(decision: Decision) -> wire.Struct:
             "weights": _by_factor(decision.weights),
             "probe": decision.probe,
             "limits_gave_way": decision.limits_gave_way,
-            "candidates": {candidate.backend_id: _explained(candidate) for candidate in candidates},
+            "candidates": {one.backend_id: _explained(one, decision.discovered) for one in candidates},
             "ineligible": decision.ineligible,
         }
     )

@@ -1,6 +1,7 @@
 """The handlers of the four RPCs: read the request, ask the router, write the response."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -27,6 +28,8 @@ from routing.rpc.responses import (
     write_recorded,
 )
 from routing.rpc.streaming import FanOut
+
+log = logging.getLogger(__name__)
 
 
 class EventSink(Protocol):
@@ -84,6 +87,8 @@ class RoutingService(wire.RoutingServiceBase):
         query = read_query(message)
         now = self._now(message.timestamp)
         decision = self._router.select(query, now=now)
+        if self._router.mentions:
+            self._log_mentions()
         self._sink.note_decision(decision)
         if message.explain:
             response = write_decision(decision, explain=True, now=now)
@@ -96,6 +101,8 @@ class RoutingService(wire.RoutingServiceBase):
         outcome = read_outcome(message, caller=caller.digest(self._caller_key) if caller else "")
         now = self._now(message.timestamp)
         recorded = self._router.record(outcome, now=now)
+        if self._router.mentions:
+            self._log_mentions()
         return write_recorded(await self._sink.note_outcome(outcome, recorded, now=now), now=now)
 
     async def get_insights(  # type: ignore[override]  # as select_backend
@@ -130,6 +137,12 @@ class RoutingService(wire.RoutingServiceBase):
             now=now,
         )
         return values, now
+
+    def _log_mentions(self) -> None:
+        """Logs the first mention of each name that is not configured: it may be mistyped."""
+        for name, resembles in self._router.mentions:
+            log.info("backend discovered name=%s resembles=%s", name, resembles or "none")
+        self._router.mentions.clear()
 
     def _now(self, timestamp: datetime | None) -> float:
         """The time now; a request clock first advances to the request's timestamp."""

@@ -337,7 +337,61 @@ async def test_an_unknown_name_is_the_clients_word() -> None:
             await server.record("new", success=False)
         learned = await server.factors(available_backends=["new"])
         assert learned["reliability"] < factors["reliability"]
-        assert sorted(chosen_and_others(await server.select())) == ["a", "new"]
+        assert chosen_and_others(await server.select()) == ["a"]
+
+
+async def test_a_discovered_name_is_a_candidate_only_for_requests_that_name_it_and_labelled() -> None:
+    """it is a candidate only for requests that name it, is labelled `discovered`"""
+    async with world(Backend(id="bucket-frankfurt", success_rate=0.5)) as server:
+        await server.record("bucket-frankfrut", success=True, duration_ms=1)
+        assert chosen_and_others(await server.select()) == ["bucket-frankfurt"]
+        names = ["bucket-frankfurt", "bucket-frankfrut"]
+        response = await server.select(available_backends=names, explain=True)
+        candidates = wire.read_struct(response.explanation)["candidates"]
+        backends = (await server.metrics(include_backends=True))["backends"]
+        for labelled in (candidates, backends):
+            assert [labelled[name]["origin"] for name in names] == ["configured", "discovered"]
+
+
+async def test_the_first_mention_of_a_name_is_one_line_that_names_the_one_it_resembles(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """its first mention is one INFO line that also names the configured backend it resembles"""
+    caplog.set_level("INFO", logger="routing.rpc.service")
+    async with world(Backend(id="bucket-frankfurt")) as server:
+        for _ in range(3):
+            await server.record("bucket-frankfrut", success=True)
+            await server.select(available_backends=["bucket-frankfrut", "zzz"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend discovered name=bucket-frankfrut resembles=bucket-frankfurt",
+        "backend discovered name=zzz resembles=none",
+    ]
+
+
+async def test_without_discovery_the_message_names_the_nearest_known_name() -> None:
+    """A server started with `discover = false` answers INVALID_ARGUMENT instead, naming it and
+    the nearest known name"""
+    async with world(Backend(id="s3"), Backend(id="bucket-frankfurt"), discover=False) as server:
+        for call in (
+            server.select(available_backends=["bucket-frankfrut"]),
+            server.record("bucket-frankfrut", success=True),
+        ):
+            status, message = await status_of(call)
+            assert status == "INVALID_ARGUMENT"
+            assert "'bucket-frankfrut'" in message
+            assert message.endswith("the nearest is 'bucket-frankfurt'")
+
+
+async def test_past_the_limit_the_message_names_the_backend_that_the_name_resembles() -> None:
+    """past the limit as in SelectBackend (the message names the configured backend that it resembles)"""
+    async with world(Backend(id="bucket-frankfurt"), max_backends=1) as server:
+        for call in (
+            server.select(available_backends=["bucket-frankfrut"]),
+            server.record("bucket-frankfrut", success=True),
+        ):
+            status, message = await status_of(call)
+            assert status == "RESOURCE_EXHAUSTED"
+            assert message.endswith("it resembles the configured 'bucket-frankfurt'")
 
 
 async def test_names_past_the_servers_limit_are_refused() -> None:

@@ -123,6 +123,7 @@ async def test_include_backends_adds_them() -> None:
         "success_rate": 1.0,
         "latency_ms": pytest.approx(100, rel=0.02),
         "state": "ok",
+        "origin": "configured",
         "decisions": 2,
         "outcomes": 1,
     }

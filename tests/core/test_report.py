@@ -229,6 +229,7 @@ def test_include_backends_adds_every_backend_with_what_is_known_of_it() -> None:
         "success_rate": 0.5,
         "latency_ms": 100.0,
         "state": "ok",
+        "origin": "configured",
         "decisions": 2,
         "outcomes": 2,
     }
@@ -240,6 +241,7 @@ def test_include_backends_adds_every_backend_with_what_is_known_of_it() -> None:
         "success_rate": None,
         "latency_ms": None,
         "state": "disabled",
+        "origin": "configured",
         "decisions": 0,
         "outcomes": 0,
     }

@@ -121,7 +121,7 @@ def decision_view(values: Values) -> tuple[Block, ...]:
 
 def _decision_tables(values: Values, explanation: Values) -> Iterable[Table]:
     weights: Values = explanation.get("weights") or _NONE
-    candidates: Mapping[str, Values] = explanation.get("candidates") or _NONE
+    candidates = _labelled(explanation.get("candidates") or _NONE)
     yield _factors(values, weights)
     if candidates:
         yield _contributions(candidates, weights)
@@ -131,6 +131,14 @@ def _decision_tables(values: Values, explanation: Values) -> Iterable[Table]:
         yield Table("alternatives", ("backend", ">score"), tuple(rows))
     if explanation.get("ineligible"):
         yield Table("not eligible", ("backend", "why"), tuple(explanation["ineligible"].items()))
+
+
+def _labelled(rows: Mapping[str, Values]) -> Mapping[str, Values]:
+    """The rows by name; a name that is not configured says so, since it may be mistyped."""
+    return {
+        f"{name} (discovered)" if row.get("origin") == "discovered" else name: row
+        for name, row in rows.items()
+    }
 
 
 def _factors(values: Values, weights: Values) -> Table:
@@ -214,7 +222,7 @@ def _learned(rows: Mapping[str, Values]) -> Iterable[Table]:
 
 SECTION_VIEWS: Mapping[str, Callable[[Mapping[str, Values]], Iterable[Table]]] = MappingProxyType(
     {
-        "backends": lambda rows: [grid("backends", "backend", rows, _LIVE)],
+        "backends": lambda rows: [grid("backends", "backend", _labelled(rows), _LIVE)],
         "factor_weights": lambda values: [_flat("default weights", "factor", "weight", values)],
         "backend_scores": lambda values: [_flat("scores", "backend", "score", values)],
         "success_rates": lambda values: [_flat("success", "backend", "success_rate", values)],

@@ -355,7 +355,7 @@ class SelectBackendRequest(betterproto2.Message):
     )
     """
     The backends to choose from, at most 1,024 names of at most 256 bytes;
-    empty means every enabled backend.
+    empty means every enabled backend of the configuration.
     """
 
     client_location: "SelectBackendRequestGeoLocation | None" = betterproto2.field(
@@ -477,11 +477,12 @@ class SelectBackendResponse(betterproto2.Message):
      probe: whether the choice re-checks a backend that is suspended or that
        misses a limit,
      limits_gave_way: whether no backend meets the server's own limits,
-     candidates: {backend: {score, factor_scores: {factor: score},
+     candidates: {backend: {score, origin, factor_scores: {factor: score},
        expected_ms, success_probability, prior_ms, prior_success,
        speed_evidence, success_evidence}},
      ineligible: {backend: why it could not be chosen}}.
-    The evidence shares, in [0, 1), tell how much came from outcomes; the rest
+    The origin is "configured", or "discovered" for a name that only clients have
+    used. The evidence shares, in [0, 1), tell how much came from outcomes; the rest
     is the profile. Candidates are the chosen backend and the alternatives.
     """
 
@@ -538,7 +539,7 @@ class StreamMetricsRequest(betterproto2.Message):
     include_backends: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
     """
     Adds the section backends: {backend: {score, success_rate, latency_ms,
-    state, decisions, outcomes}}.
+    state, origin, decisions, outcomes}}.
     """
 
     include_content_types: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
