@@ -55,7 +55,7 @@ FLOORS: dict[str, frozenset[str]] = {
         ("rpc", "errors clock contract core protobuf wire"),
         ("access", "errors contract config rpc"),
         ("http2", "errors config rpc"),
-        ("store", "errors core config"),
+        ("store", "errors clock core config"),
         ("server", "errors clock contract core wire config rpc access http2 store"),
         ("client", "errors contract core wire config server"),
         ("simulation", "errors core config client"),

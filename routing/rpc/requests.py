@@ -188,8 +188,14 @@ def read_query(message: wire.SelectBackendRequest) -> Query:
     )
 
 
-def read_outcome(message: wire.RecordOutcomeRequest, *, caller: str = "") -> Outcome:
-    """The outcome of a RecordOutcome call; a long error text is truncated at a character boundary."""
+def read_outcome(
+    message: wire.RecordOutcomeRequest, *, caller: str = "", clock_ahead_s: float = 0.0
+) -> Outcome:
+    """The outcome of a RecordOutcome call; a long error text is truncated at a character boundary.
+
+    Timestamps are `clock_ahead_s` ahead of the router's time.
+    """
+    happened_at = wire.read_time(message.timestamp)
     if not message.backend_id:
         raise InvalidArgument("backend_id", "", "the name of a backend")
     return Outcome(
@@ -200,7 +206,7 @@ def read_outcome(message: wire.RecordOutcomeRequest, *, caller: str = "") -> Out
         size_bytes=_whole("content_size", message.content_size),
         duration_ms=_whole("duration_ms", message.duration_ms) or None,
         error=message.error.encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
-        happened_at=wire.read_time(message.timestamp),
+        happened_at=None if happened_at is None else happened_at - clock_ahead_s,
         request_id=_identifier("request_id", message.request_id),
         fault=_fault(message.fault) if message.fault else Fault.BACKEND,
         caller=caller,

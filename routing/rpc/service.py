@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from routing import wire
-from routing.clock import RequestClock
+from routing.clock import RequestClock, SystemClock
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.report import Insights, SystemFacts, insights, metrics, prepare
 from routing.core.router import Router
@@ -43,7 +43,8 @@ class EventSink(Protocol):
 class RoutingService(wire.RoutingServiceBase):
     """The contract's four methods on one router.
 
-    `clock` returns Unix seconds. Intervals and uptime use `monotonic` and `sleep`, so jumps of
+    `clock` returns Unix seconds; where it is a SystemClock, those of the router, and messages have those
+    of the wall clock. Intervals and uptime use `monotonic` and `sleep`, so jumps of
     `clock` do not affect them. The core knows callers by their hash under `caller_key`.
     """
 
@@ -61,6 +62,7 @@ class RoutingService(wire.RoutingServiceBase):
         self._router = router
         self._sink = sink
         self._clock = clock
+        self._system_clock = clock if isinstance(clock, SystemClock) else None
         self._version = version
         self._caller_key = caller_key
         self._monotonic = monotonic
@@ -91,25 +93,28 @@ class RoutingService(wire.RoutingServiceBase):
             self._log_mentions()
         self._sink.note_decision(decision)
         if message.explain:
-            response = write_decision(decision, explain=True, now=now)
+            response = write_decision(decision, explain=True, now=self._wall_time(now))
             return self._codec.encode(response, wire.SelectBackendResponse)
-        return self._decisions.write(decision, now=now)
+        return self._decisions.write(decision, now=self._wall_time(now))
 
     async def record_outcome(
         self, message: wire.RecordOutcomeRequest, caller: Caller | None = None
     ) -> wire.RecordOutcomeResponse:
-        outcome = read_outcome(message, caller=caller.digest(self._caller_key) if caller else "")
+        digest = caller.digest(self._caller_key) if caller else ""
+        ahead_s = 0.0 if message.timestamp is None else self._clock_ahead_s()
+        outcome = read_outcome(message, caller=digest, clock_ahead_s=ahead_s)
         now = self._now(message.timestamp)
         recorded = self._router.record(outcome, now=now)
         if self._router.mentions:
             self._log_mentions()
-        return write_recorded(await self._sink.note_outcome(outcome, recorded, now=now), now=now)
+        recorded = await self._sink.note_outcome(outcome, recorded, now=now)
+        return write_recorded(recorded, now=self._wall_time(now))
 
     async def get_insights(  # type: ignore[override]  # as select_backend
         self, message: wire.GetInsightsRequest
     ) -> bytes:
         values, now = await self._insights(message)
-        steps = self._reports.insights(values, now=now)
+        steps = self._reports.insights(values, now=self._wall_time(now))
         while True:
             try:
                 next(steps)
@@ -150,6 +155,17 @@ class RoutingService(wire.RoutingServiceBase):
             self._clock.advance(wire.read_time(timestamp))
         return self._clock()
 
+    def _wall_time(self, now: float) -> float:
+        """The time of day when the router's time is `now`, for a response."""
+        return now if self._system_clock is None else now + self._system_clock.ahead_s
+
+    def _clock_ahead_s(self) -> float:
+        """How far the wall clock, and so a client's timestamp, is ahead of the router's time."""
+        if self._system_clock is None:
+            return 0.0
+        self._system_clock()  # the wall clock may have jumped since the last reading
+        return self._system_clock.ahead_s
+
     def _update(self, request: MetricsRequest) -> bytes:
         now = self._clock()
         values = metrics(
@@ -160,4 +176,4 @@ class RoutingService(wire.RoutingServiceBase):
             system=SystemFacts(self._monotonic() - self._started_at, self.active_streams, self._version),
             now=now,
         )
-        return self._reports.metrics(values, now=now)
+        return self._reports.metrics(values, now=self._wall_time(now))

@@ -7,7 +7,7 @@ from random import Random
 
 from routing import __version__
 from routing.access.policy import Access
-from routing.clock import RequestClock, WatchedClock
+from routing.clock import RequestClock, SystemClock
 from routing.config.options import Settings
 from routing.contract import FILES_HEALTH, ROUTING_SERVICE, STORE_HEALTH
 from routing.core.limits import Limits
@@ -52,7 +52,7 @@ def assemble(
     """
     routing = settings.routing
     if clock is None:
-        clock = RequestClock() if routing.clock == "request" else WatchedClock()
+        clock = RequestClock() if routing.clock == "request" else SystemClock()
     router = Router(
         settings.backends,
         random=random,
@@ -96,7 +96,8 @@ def _open_store(settings: Settings, router: Router, clock: Callable[[], float], 
         health.set_serving(works, STORE_HEALTH)
 
     if not isinstance(clock, RequestClock):
-        return open_store(settings, router, latest=clock, note_health=note_health)
+        system = clock if isinstance(clock, SystemClock) else None
+        return open_store(settings, router, latest=clock, note_health=note_health, clock=system)
     # The clock is still at 0, so it cannot bound the times of stored events.
     store = open_store(settings, router, latest=lambda: inf, note_health=note_health)
     clock.advance(router.advance(-inf))  # the latest time in the restored state

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from routing.clock import SystemClock
 from routing.config.options import Settings
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.router import Router
@@ -68,11 +69,13 @@ def open_store(
     *,
     latest: Callable[[], float],
     note_health: Callable[[bool], None],
+    clock: SystemClock | None = None,
 ) -> Store:
     """The store that the settings name. Restores its state into the router, which must be new.
 
     `latest` returns the latest time that an event can have; `note_health` is called when the
-    store fails and when it recovers. ConfigError if the store cannot be used.
+    store fails and when it recovers. A `clock` continues the time of the state, which keeps how
+    far the wall clock is ahead of it. ConfigError if the store cannot be used.
     """
     url = settings.server.state
     if not url:
@@ -82,7 +85,7 @@ def open_store(
         forms = " or ".join(f"{name}:///PATH" for name in STORES)
         raise ConfigError("server", "state", f"expected {forms}, got {shown(url)}")
     try:
-        return STORES[scheme](Path(place[1:]).absolute(), settings, router, latest, note_health)
+        return STORES[scheme](Path(place[1:]).absolute(), settings, router, latest, note_health, clock)
     except StoreError as error:
         raise ConfigError("server", "state", error.message) from None
 
@@ -93,6 +96,7 @@ def _open_sqlite(
     router: Router,
     latest: Callable[[], float],
     note_health: Callable[[bool], None],
+    clock: SystemClock | None,
 ) -> Journal:
     started_at = time.monotonic()
     if not path.parent.is_dir():
@@ -101,6 +105,8 @@ def _open_sqlite(
     lock.take()
     try:
         file.open()
+        if clock is not None:
+            clock.resume(file.clock_ahead_s())
         restored = restore(file, router, latest=latest())
     except StoreError:
         file.close()
@@ -109,24 +115,26 @@ def _open_sqlite(
     log.info(
         "state restored path=%s decisions=%d outcomes=%d replayed=%d seconds=%.3f",
         path,
-        router.decisions_total,
-        router.outcomes_total,
-        restored.events,
+        *(router.decisions_total, router.outcomes_total, restored.events),
         time.monotonic() - started_at,
     )
-    server = settings.server
+    durability = settings.server.durability == "ack", settings.server.durability_interval_seconds
     return Journal(
         file,
         lock,
         router,
         restored,
-        Durability(server.durability == "ack", server.durability_interval_seconds),
+        Durability(*durability),
         compact=lambda: compact(path, settings, latest=latest()),
         note_health=note_health,
+        clock=clock,
     )
 
 
 STORES: Mapping[
-    str, Callable[[Path, Settings, Router, Callable[[], float], Callable[[bool], None]], Store]
+    str,
+    Callable[
+        [Path, Settings, Router, Callable[[], float], Callable[[bool], None], SystemClock | None], Store
+    ],
 ] = MappingProxyType({"sqlite": _open_sqlite})
 """{URL scheme: the function that opens such a store}."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from routing.clock import SystemClock
 from routing.core.events import EventRow, decision_event, discovery_event, outcome_event
 from routing.core.model import Decision, Outcome, Recorded
 from routing.core.router import Router
@@ -46,6 +47,10 @@ SNAPSHOTS_PER_JOURNAL = 2
 """Beside a large snapshot, the journal may grow to this multiple of its size before the next
 compaction, so that writing snapshots stays a small part of the work."""
 
+CLOCK_STEP_S = 1.0
+"""Change of the difference between the wall clock and the router's time that is stored. Less
+does not matter to anything that is learned, and NTP makes smaller ones all the time."""
+
 NOT_KEPT = "; in memory only: the state cannot be written at the moment"
 
 
@@ -74,6 +79,7 @@ class Journal:
         *,
         compact: Callable[[], Coroutine[object, object, int]],
         note_health: Callable[[bool], None],
+        clock: SystemClock | None = None,
     ) -> None:
         self.caller_key = restored.caller_key
         self._file = file
@@ -82,6 +88,8 @@ class Journal:
         self._durability = durability
         self._compact = compact
         self._note_health = note_health
+        self._clock = clock
+        self._stored_ahead_s = 0.0 if clock is None else clock.ahead_s
         self._pending: list[EventRow] = []
         self._acknowledgements: list[asyncio.Future[bool]] = []
         self._stored_backends = len(router.backends)
@@ -138,6 +146,8 @@ class Journal:
                 # No calls are open any more, so this can take the time that a whole snapshot needs.
                 snapshot = self._router.snapshot(now=float("-inf"))
                 await _in_thread(self._file.write_anew, snapshot, self._number)
+                self._stored_ahead_s = 0.0  # of a file that was deleted meanwhile
+            await self._store_clock()
             await _in_thread(self._file.close)
         except StoreError as error:
             log.error("state is lost in part reason=%s", error.message)
@@ -183,6 +193,7 @@ class Journal:
         try:
             if self._failing:
                 await _in_thread(self._file.reopen)
+            await self._store_clock()
             size_bytes = await _in_thread(self._file.append, self._number, rows)
         # Any error, cancellation included: the waiting callers must learn that nothing was stored.
         except BaseException:
@@ -197,6 +208,13 @@ class Journal:
         self._recover()
         if self._journal_bytes >= self._compact_at and self._compaction is None and not self._closing:
             self._compaction = asyncio.create_task(self._run_compaction(), name="compaction")
+
+    async def _store_clock(self) -> None:
+        """Stores how far the wall clock is ahead of the events' times, where that has changed."""
+        ahead_s = 0.0 if self._clock is None else self._clock.ahead_s
+        if abs(ahead_s - self._stored_ahead_s) >= CLOCK_STEP_S:
+            await _in_thread(self._file.write_clock_ahead_s, ahead_s)
+            self._stored_ahead_s = ahead_s
 
     def _next_entry(self) -> tuple[EventRow, ...]:
         """The pending events, preceded by the backends discovered since the last entry."""

@@ -47,8 +47,9 @@ TABLES = """
 CREATE TABLE journal (number INTEGER PRIMARY KEY, events TEXT NOT NULL);
 CREATE TABLE snapshot (piece INTEGER PRIMARY KEY, generation INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE current (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL,
-                      through INTEGER NOT NULL, bytes INTEGER NOT NULL);
-INSERT INTO current VALUES (1, 0, 0, 0);
+                      through INTEGER NOT NULL, bytes INTEGER NOT NULL,
+                      clock_ahead_s REAL NOT NULL);
+INSERT INTO current VALUES (1, 0, 0, 0, 0.0);
 CREATE TABLE secret (caller_key BLOB NOT NULL);
 INSERT INTO secret VALUES (randomblob(16));
 """
@@ -160,6 +161,18 @@ class SqliteFile:
         """The random key that this file was created with."""
         with self._as_store_errors():
             return bytes(self._run("SELECT caller_key FROM secret").fetchone()[0])
+
+    def clock_ahead_s(self) -> float:
+        """How far the wall clock was ahead of the times in the file when they were written."""
+        with self._as_store_errors():
+            ahead_s: float = self._run("SELECT clock_ahead_s FROM current").fetchone()[0]
+            return ahead_s
+
+    def write_clock_ahead_s(self, ahead_s: float) -> None:
+        """Stores how far the wall clock is ahead of the times in the file."""
+        self._check_same_file()
+        with self._as_store_errors():
+            self._run("UPDATE current SET clock_ahead_s = ?", ahead_s)
 
     def snapshot(self, generation: int) -> Mapping[str, Any]:
         """The contents of a snapshot."""
