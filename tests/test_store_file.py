@@ -4,15 +4,16 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
 
 import pytest
 
-from routing.config.options import Settings
+from routing.config.options import Settings, SuspensionSettings
 from routing.core.events import decision_event, outcome_event
-from routing.core.model import Backend, Outcome, Query
+from routing.core.model import Backend, Outcome, Query, State
 from routing.core.router import Router
 from routing.store import Lock, SqliteFile, StoreError, sqlite
 from routing.store.compaction import compact, fold
@@ -152,6 +153,25 @@ async def test_a_compaction_is_done_by_another_process(file: SqliteFile, setting
     again, restored = read(file)
     assert known(again) == known(router)
     assert (restored.events, restored.position.snapshot_bytes) == (0, size_bytes)
+
+
+async def test_a_compaction_suspends_by_the_server_s_own_rules(file: SqliteFile, settings: Settings) -> None:
+    for number in range(1, 4):
+        file.append(number, (outcome_event(Outcome("a", False), now=NOON + number),))
+    strict = replace(settings, suspension=SuspensionSettings(failures_in_a_row=3))
+    await compact(file.path, strict, latest=FOREVER)
+    assert read(file)[0].state("a") is State.SUSPENDED
+
+
+def test_the_key_of_callers_stays_with_the_file(file: SqliteFile, tmp_path: Path) -> None:
+    key = file.caller_key()
+    fold(file, fresh(), latest=FOREVER)
+    file.reopen()
+    other = SqliteFile(tmp_path / "other.db")
+    other.open()
+    assert len(key) == 16
+    assert file.caller_key() == key != other.caller_key()
+    other.close()
 
 
 async def test_a_compaction_that_fails_says_why(tmp_path: Path, settings: Settings) -> None:
