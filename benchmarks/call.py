@@ -23,6 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from grpclib import protocol
 from hpack import Encoder
 from load import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
 from serve import HISTORY_HOURS, MEASUREMENTS, SERVICE, STARTED_AT, Measurement, config, request_of
@@ -31,6 +32,7 @@ from unguarded import without_guards
 from routing.config.load import load as load_settings
 from routing.http2 import Http2Limits, Listener
 from routing.http2.connection import ServerProtocol
+from routing.rpc.caller import Caller, Peer
 from routing.server.assembly import assemble
 
 CALLS_IN_A_READ = 16
@@ -101,9 +103,10 @@ class Client:
     def remember(self, backends: int) -> None:
         """Lets a whole week go by."""
         (record,) = (reply for path, reply in self._listener.fast_path_handlers.items() if "Record" in path)
+        caller = Caller((), Peer(protocol.Peer(self._transport)))
         for number in range(HISTORY):
             at = STARTED_AT + timedelta(hours=HISTORY_HOURS * number / HISTORY)
-            record(request_of("RecordOutcome", at, number, backends), str)
+            record(request_of("RecordOutcome", at, number, backends), caller)
 
 
 async def timed(

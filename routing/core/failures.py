@@ -132,13 +132,11 @@ def _in_row(record: FailureRecord) -> Counter[tuple[float, str, str]]:
 
 def _others_succeed(names: set[str], last_success: Mapping[str, float], since: float) -> bool:
     """Whether these are one name alone, and another has succeeded since and after its own success."""
-    if len(names) > 1:
+    if len(names) > 1 or not last_success:
         return False
     (name,) = names
-    others = [at for other, at in last_success.items() if _differ(name, other)]
-    own = [at for other, at in last_success.items() if not _differ(name, other)]
-    latest = max(others, default=NEVER)
-    return latest >= since and latest > max(own, default=NEVER)
+    latest = max(last_success.values())
+    return latest >= since and all(_differ(name, other) for other, at in last_success.items() if at == latest)
 
 
 def _differ(one: str, other: str) -> bool:
@@ -149,10 +147,8 @@ def _differ(one: str, other: str) -> bool:
     >>> _differ("store image/png", "store video/mp4"), _differ("store image/png", " image/png")
     (True, False)
     """
-    return any(
-        mine and theirs and mine != theirs
-        for mine, theirs in zip(one.split(" ", 1), other.split(" ", 1), strict=False)
-    )
+    parts = zip(one.split(" ", 1), other.split(" ", 1), strict=False)
+    return any(mine and theirs and mine != theirs for mine, theirs in parts)
 
 
 def _note_name(last_success: dict[str, float], name: str, at: float) -> None:

@@ -144,15 +144,15 @@ class Suspensions:
         of_probe = breaker.probes.sent and breaker.probes.is_of_probe(decided_at, request_id)
         if of_probe or (breaker.open and decided_at >= breaker.changed_at):
             self._note_trial(breaker, success=success, at=at, of_probe=of_probe)
-        if not breaker.open:
+        if breaker.open:
+            if len(breaker.succeeded_at) >= rules.successes_to_lift:
+                breaker.lift(now)
+        elif breaker.failures.failures:
             low = probability < rules.least_success and outcomes >= rules.least_outcomes
-            if breaker.failures.in_a_row(rules) or (
-                low and breaker.failures.failures and not breaker.failures.isolated(rules)
-            ):
+            in_a_row = breaker.failures.in_row >= rules.failures_in_a_row
+            if (low or in_a_row) and not breaker.failures.isolated(rules):
                 breaker.suspend(now)
-        elif len(breaker.succeeded_at) >= rules.successes_to_lift:
-            breaker.lift(now)
-        self._update_suspended(name, breaker)
+        self._set_suspended(name, breaker.open)
 
     def snapshot(self) -> dict[str, Any]:
         """All breakers, as JSON-able rows."""
@@ -180,7 +180,7 @@ class Suspensions:
                 continue
             theirs = _restored(*row)
             merged = self._breakers[name] = _merged(self.breaker(name), theirs, self._rules)
-            self._update_suspended(name, merged)
+            self._set_suspended(name, merged.open or merged.failures.in_a_row(self._rules))
 
     def _breaker(self, name: str) -> Breaker:
         breaker = self._breakers.get(name)
@@ -211,8 +211,8 @@ class Suspensions:
         if of_probe:
             probes.note_failure(self._rules)
 
-    def _update_suspended(self, name: str, breaker: Breaker) -> None:
-        if breaker.open or breaker.failures.in_a_row(self._rules):
+    def _set_suspended(self, name: str, suspended: bool) -> None:
+        if suspended:
             self._suspended.add(name)
         else:
             self._suspended.discard(name)
