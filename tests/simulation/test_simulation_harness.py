@@ -11,7 +11,7 @@ from routing.errors import InvalidArgument, MissingExtra
 from routing.simulation import bandits, scenario
 from routing.simulation.generate import draw
 from routing.simulation.measures import Recovery, measures
-from routing.simulation.peers import OperationsInFlight
+from routing.simulation.peers import OperationsInFlight, OutlierEjection
 from routing.simulation.play import Play, Report
 from routing.simulation.policies import POLICIES, make
 from routing.simulation.scenario import EventRules, Scenario
@@ -159,6 +159,19 @@ def test_learning_beats_the_rules_where_the_profiles_are_wrong() -> None:
 def test_an_ejecting_balancer_leaves_an_outage_sooner_than_static_rules() -> None:
     drawn = world("outage", seed=0, requests=1000)
     assert sum(measures(play(drawn, "ejection")).left) < sum(measures(play(drawn, "static")).left) / 3
+
+
+def test_ejection_leaves_a_share_of_the_backends() -> None:
+    """Of eight backends all fail: with 0.9 seven are ejected, with 0.1 one is."""
+    drawn = world(requests=10)
+    for share, ejected in ((0.9, 7), (0.5, 4), (0.1, 1)):
+        policy = OutlierEjection(Play(drawn), Random(0))
+        policy.MOST_SHARE = share  # type: ignore[misc]
+        for name in drawn.backends:
+            for request in drawn.workload.requests[:3]:
+                policy._active.begin(name, request.at)
+                policy.learn(Report(request, name, False, 1, request.at))
+        assert sum(until > 0 for until in policy._until.values()) == ejected
 
 
 def test_discounted_ucb_learns_what_the_profiles_have_wrong() -> None:
