@@ -6,7 +6,7 @@ from random import Random
 from types import MappingProxyType
 
 from routing.core.factors import FACTORS
-from routing.core.model import Outcome
+from routing.core.model import Decision, Outcome
 from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
 from routing.errors import InvalidArgument, listed
@@ -17,13 +17,14 @@ from routing.simulation.workload import Request
 
 
 class LocalStrategy:
-    """One of our strategies, in a router in this process."""
+    """One of our strategies, in a router in this process. `decision` is the latest one."""
 
     def __init__(self, play: Play, random: Random, strategy: str) -> None:
         world = play.world
-        self._router = Router(
+        self.router = Router(
             world.profiles, random=random, weights=dict(zip(FACTORS, world.weights, strict=True))
         )
+        self.decision: Decision | None = None
         self._strategy = strategy
         self._names_matter = bool(world.newcomers)
 
@@ -32,7 +33,8 @@ class LocalStrategy:
             strategy=self._strategy,
             available_backends=tuple(names) if self._names_matter else (),
         )
-        return self._router.select(query, now=request.at).chosen.backend_id
+        self.decision = self.router.select(query, now=request.at)
+        return self.decision.chosen.backend_id
 
     def learn(self, report: Report) -> None:
         outcome = Outcome(
@@ -41,7 +43,7 @@ class LocalStrategy:
             duration_ms=report.duration_ms,
             request_id=report.request.query.request_id,
         )
-        self._router.record(outcome, now=report.ended_at)
+        self.router.record(outcome, now=report.ended_at)
 
 
 class Clairvoyant:

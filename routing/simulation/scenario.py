@@ -109,6 +109,11 @@ class WorldRules:
     max_inflight: Range = _key(
         (200, 1000), span(1, 1_000_000), "the limit in a drawn backend's profile; not used with --config"
     )
+    tail: Range | None = _key(
+        None,
+        span(1.05, 100),
+        "exponent of a Pareto tail of durations; without it they are spread as a lognormal",
+    )
     slows_at: Range | None = _key(
         None,
         span(0.1, 1_000_000),

@@ -42,6 +42,21 @@ STALL: Range = (3.0, 20.0)
 """Range of the factor on the duration of a stalled transfer."""
 
 
+def pareto(exponent: float, spread: float) -> float:
+    """A Pareto number with median 1, from a standard normal one.
+
+    >>> pareto(1.5, 0.0), round(pareto(1.5, 3.0))
+    (1.0, 52)
+    """
+    # erfc keeps its precision where 1 - cdf would be 0.
+    return math.pow(math.erfc(spread / math.sqrt(2.0)), -1.0 / exponent)
+
+
+def mean_pareto(exponent: float) -> float:
+    """The mean of `pareto`."""
+    return exponent / (exponent - 1.0) / math.pow(2.0, 1.0 / exponent)
+
+
 def mean_stall(rules: WorldRules) -> float:
     """Mean factor of stalls on durations."""
     return 1.0 + rules.stalls * (sum(STALL) / 2.0 - 1.0)
@@ -100,6 +115,8 @@ class World:
         self._places = {one.id: _place(one.profile) for one in self.backends.values()}
         # Every policy is judged by the same prospects; bounded by the number of requests.
         self._prospects: dict[int, Prospects] = {}
+        tail = scenario.world.tail
+        self._tail = None if tail is None else Random(f"{self.key}/tail").uniform(*tail)
 
     def __repr__(self) -> str:
         return f"World({self.key}, backends={len(self.backends)}, requests={len(self.workload.requests)})"
@@ -127,7 +144,7 @@ class World:
         """The truth about this request, computed once and cached."""
         known = self._prospects.get(request.index)
         if known is None:
-            known = self._prospects[request.index] = self._compute_prospects(request)
+            known = self._prospects[request.index] = self.compute_prospects(request)
         return known
 
     def loaded(
@@ -171,11 +188,14 @@ class World:
     def _spread(self, backend: TrueBackend, dice: Luck) -> float:
         stalled = dice.stall < self.scenario.world.stalls
         hung = STALL[0] + (STALL[1] - STALL[0]) * dice.stalled if stalled else 1.0
+        if self._tail is not None:
+            return pareto(self._tail, dice.spread) * hung
         return math.exp(backend.sigma * dice.spread) * hung
 
-    def _compute_prospects(self, request: Request) -> Prospects:
-        active = [one for one in self.disturbances if one.affects(request)]
+    def compute_prospects(self, request: Request) -> Prospects:
+        """The truth about this request, which need not be one of the workload's."""
         rules = self.scenario.world
+        active = [one for one in self.disturbances if one.affects(request)]
         names, candidates, usual = [], [], []
         for one in self.present(request):
             usual_ms, success = one.usual_ms(request), 1.0 - one.failure_rate
@@ -184,10 +204,11 @@ class World:
                     slower, adds_ms, fails = disturbance.strength(request)
                     usual_ms = usual_ms * slower + adds_ms
                     success *= 1.0 - fails
-            # The mean of a lognormal lies above its median.
-            expected_ms = (
-                usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0) * mean_stall(rules)
-            )
+            # The mean of a lognormal or Pareto distribution lies above its median.
+            expected_ms = usual_ms * math.exp((one.sigma**2 + rules.client_spread**2) / 2.0)
+            if self._tail is not None:
+                expected_ms = usual_ms * math.exp(rules.client_spread**2 / 2.0) * mean_pareto(self._tail)
+            expected_ms *= mean_stall(rules)
             names.append(one.id)
             usual.append(usual_ms)
             truth = Estimate(expected_ms, success, expected_ms, success)

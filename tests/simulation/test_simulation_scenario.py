@@ -21,7 +21,8 @@ def test_the_scenarios_ship_in_their_order() -> None:
     expected = (
         "stationary priors-wrong brown-out outage drift contextual hundred newcomer flapping load "
         "one-region-dead one-type-dead gray-type gray-region gray-large archive two-backends "
-        "slow-traffic slow-traffic-dead unit-mistake measured-networks measured-devices queues busy-queues"
+        "slow-traffic slow-traffic-dead unit-mistake measured-networks measured-devices queues busy-queues "
+        "heavy-tails"
     )
     assert scenario.names() == tuple(expected.split())
 
