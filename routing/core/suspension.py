@@ -192,8 +192,8 @@ class Suspensions:
         breaker = self._breakers.get(name)
         if breaker is None:
             return False
-        # Where successes lift nothing, because a limit keeps the backend out, the pace slows
-        # down again after as many: a backend that works, but too slowly, is no news.
+        # Successes lift nothing where a limit keeps the backend out. So after as many of them
+        # the pace slows down again: more of the same would teach nothing new.
         soon = 0 < len(breaker.succeeded_at) < self._rules.successes_to_lift
         return breaker.probes.due(now, self._rules, soon=soon)
 

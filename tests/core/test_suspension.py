@@ -345,15 +345,21 @@ def test_of_several_due_the_one_that_waited_longest_goes_first_19_decisions_apar
 def test_probes_go_on_when_all_are_suspended() -> None:
     """Both failed, the better one by far is dead, and whatever is sent there fails."""
     fields: dict[str, Any]
-    for fields in ({}, {"available_backends": ("dead", "works")}, {"require_tags": frozenset({"t"})}):
+    for fields in (
+        {},
+        {"available_backends": ("dead", "works")},
+        {"require_tags": frozenset({"t"})},
+        {"operation": Operation.RETRIEVE, "content_hash": "h"},
+    ):
         tags = frozenset({"t"})
         backends = [
             Backend("dead", latency_ms=40.0, tags=tags),
             Backend("works", latency_ms=1500.0, tags=tags),
         ]
         clock = Clock(router(backends))
-        clock.fail("dead", 5)
-        clock.fail("works", 5)
+        for name in ("dead", "works"):
+            clock.succeed(name, content_hash="h")
+            clock.fail(name, 5)
         chosen = []
         for _ in range(300):
             clock.now += 1.0
