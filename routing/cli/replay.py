@@ -95,5 +95,5 @@ def _values(arguments: Namespace, trace: "Trace", evaluation: "Evaluation") -> d
             "seed": None if arguments.target else arguments.seed or 0,
             "teach": str(arguments.teach),
         },
-        **evaluation.values(weighted=trace.tells_propensity),
+        **evaluation.values(weighted=trace.has_propensity),
     }

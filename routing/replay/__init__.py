@@ -1,1 +1,1 @@
-"""What the router would have done on a trace of requests and outcomes, against what was done."""
+"""Replays a trace of requests and outcomes, and compares the router's choices with the logged ones."""

@@ -1,4 +1,4 @@
-"""What the router answers to one row: its choice, and what it believes of the candidates."""
+"""The router's answer to one row: its choice, and its estimates of the candidates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from routing.replay.columns import TraceRow
 
 
 class Belief(NamedTuple):
-    """What is expected of one backend: milliseconds, a probability in [0, 1], dollars."""
+    """The estimate for one backend: expected duration, success probability in [0, 1], cost."""
 
     expected_ms: float
     success_probability: float
@@ -20,9 +20,9 @@ class Belief(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RouterChoice:
-    """The backend that was chosen, and {candidate: belief} for it and the alternatives.
+    """The chosen backend, and {candidate: belief} for it and the alternatives.
 
-    Where none may serve, `backend_id` is empty and `refusal` says why.
+    If no backend is eligible, `backend_id` is empty and `refusal` says why.
     """
 
     backend_id: str
@@ -31,15 +31,15 @@ class RouterChoice:
 
 
 class UnusableRow(Exception):
-    """A row that this decider cannot take, such as one with names that it must not learn."""
+    """A row that this decider refuses, for example one with names that it may not discover."""
 
 
 class Decider(Protocol):
-    """Who chooses: a router in this process, or a server.
+    """A router in this process, or a server.
 
-    All three are told in the order of time. `choose` may raise UnusableRow. `teach` answers why
-    the outcome was not taken in, or nothing. `withdraw` says that a choice was not carried
-    out, and has had the time that it would have taken.
+    Calls come in order of time. `choose` may raise UnusableRow. `teach` returns why the outcome
+    was not recorded, or an empty string. `withdraw` cancels a choice that was not carried out,
+    after the time that it was expected to take.
     """
 
     async def choose(self, row: TraceRow) -> RouterChoice: ...
@@ -50,9 +50,9 @@ class Decider(Protocol):
 
 
 def dollars(query: Query, cost_score: float) -> float:
-    """The dollars behind a score of the factor `cost`: it is ref / (ref + dollars).
+    """The cost behind a score of the factor `cost`, which is ref / (ref + dollars).
 
-    Read from the score, they are those that were decided by, also where a server keeps its
-    prices to itself.
+    Taken from the score, it is the cost that the decision used, even if a server does not
+    publish its prices.
     """
     return cost_usd(query, REFERENCE) * (1.0 / cost_score - 1.0)

@@ -1,4 +1,4 @@
-"""The columns of a trace, and one row of it as what was asked, done and seen."""
+"""The columns of a trace, and the conversion of a row to query, logged choice and outcome."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,25 +23,24 @@ from routing.timestamps import moment_of
 
 LARGEST_INT32 = (1 << 31) - 1
 LATEST = 253_402_300_799
-"""The last second of the year 9999, which is the last that the wire's Timestamp has."""
+"""The last second of the year 9999, the largest value of the wire's Timestamp."""
 
 LINE_NUMBER_SUFFIX_BYTES = 16
-"""Digits and a colon, which follow the name of a request."""
+"""Room for the colon and line number that are appended to request_id."""
 
 SEPARATOR = "|"
-"""Between the names of a list in a CSV field: a comma would have to be quoted, and names hold spaces."""
+"""Separates the names of a list in a CSV field: commas would need quotes, and names may contain spaces."""
 
 Fields = Mapping[str, Any]
-"""A row as it was read: text from CSV, any value from JSON."""
+"""The raw fields of a row: text from CSV, any value from JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRow:
-    """One row: what was asked, which backend was chosen, and what came of it.
+    """One row: the request, the logged choice, and its outcome.
 
-    `at` is in Unix seconds, to the microsecond. `outcome` None means that none is known;
-    `propensity` is the probability with which this choice was made, None where the trace
-    does not tell.
+    `at` is in Unix seconds, to the microsecond. `outcome` None: unknown. `propensity` is the
+    probability with which the logged choice was made; None: not in the trace.
     """
 
     line: int
@@ -53,14 +52,14 @@ class TraceRow:
 
     @property
     def outcome_known_at(self) -> float:
-        """When the outcome was known: a router cannot have heard of it any earlier."""
+        """When the outcome became known, the earliest time at which a router can learn from it."""
         happened_at = None if self.outcome is None else self.outcome.happened_at
         return self.at if happened_at is None else happened_at
 
 
 @dataclass(frozen=True, slots=True)
 class TraceColumn:
-    """A row of COLUMNS: what a field may hold, and what it means."""
+    """A row of COLUMNS: validator and documentation of one field."""
 
     validator: Validator
     help: str
@@ -68,14 +67,14 @@ class TraceColumn:
 
 
 class BadField(Exception):
-    """A field that does not hold what it should: which column, and what was expected."""
+    """A field with an invalid value: the column, and the expectation."""
 
     def __init__(self, column: str, expected: str) -> None:
         super().__init__(f"{column}: {expected}" if column else expected)
 
 
 def _validator(expected: str, read: Callable[[Any], Any], parse: Callable[[str], object] = str) -> Validator:
-    """A validator from a function that raises ValueError for what does not fit."""
+    """Makes a validator from a function that raises ValueError for invalid values."""
 
     def checked(value: object) -> Any:
         try:
@@ -96,7 +95,7 @@ def _text(most_bytes: int) -> Validator:
 
 
 def _count(most: int) -> Validator:
-    """Whole numbers, also written as 5.0: tools that have no empty whole number write them so."""
+    """Whole numbers, also written as 5.0: tools without a missing integer value write them so."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or int(value) != value or not 0 <= value <= most:
@@ -125,7 +124,7 @@ def _names() -> Validator:
 
 
 def _moment() -> Validator:
-    """Microseconds are what the wire has: any finer, a server would see another time than we."""
+    """Rounded to microseconds, the resolution of the wire, so that a server sees the same times."""
 
     def read(value: Any) -> float:
         at = moment_of(value).timestamp() if isinstance(value, str) else float(value)
@@ -150,49 +149,53 @@ _AMOUNT = number(0, 10**12)
 
 COLUMNS: Mapping[str, TraceColumn] = MappingProxyType(
     {
-        "timestamp": TraceColumn(_moment(), "when it was asked", required=True),
+        "timestamp": TraceColumn(_moment(), "time of the request", required=True),
         "backend_id": TraceColumn(_IDENTIFIER, "the backend that was chosen", required=True),
-        "success": TraceColumn(switch(), "whether the operation succeeded; empty: not known"),
+        "success": TraceColumn(switch(), "whether the operation succeeded; empty: unknown"),
         "duration_ms": TraceColumn(
-            number(0, LARGEST_INT32), "how long all of it took; empty or 0: not measured"
+            number(0, LARGEST_INT32), "duration of the whole operation; empty or 0: not measured"
         ),
-        "error": TraceColumn(_text(1 << 20), f"what went wrong; its first {MAX_ERROR_BYTES:,} bytes count"),
+        "error": TraceColumn(_text(1 << 20), f"error message; the first {MAX_ERROR_BYTES:,} bytes are used"),
         "propensity": TraceColumn(
             _propensity(), "the probability with which the logged choice was made; in every row or in none"
         ),
-        "available_backends": TraceColumn(_names(), "who could be chosen; empty: every enabled backend"),
+        "available_backends": TraceColumn(_names(), "the candidates; empty: every enabled backend"),
         "request_id": TraceColumn(
             _text(MAX_IDENTIFIER_BYTES - LINE_NUMBER_SUFFIX_BYTES),
-            "a name to find it by; the line number is added",
+            "identifies the request; the line number is appended",
         ),
-        "content_hash": TraceColumn(_text(MAX_CONTENT_HASH_BYTES), "identity of the content"),
+        "content_hash": TraceColumn(_text(MAX_CONTENT_HASH_BYTES), "hash of the content"),
         "content_type": TraceColumn(_text(MAX_CONTENT_TYPE_BYTES), "its MIME type"),
         "content_size": TraceColumn(_count(LARGEST_INT64), "bytes; empty or 0: unknown"),
-        "latitude": TraceColumn(number(-90, 90), "where the client is; with `longitude` or not at all"),
-        "longitude": TraceColumn(number(-180, 180), "likewise; with `latitude` or not at all"),
-        "region": TraceColumn(_IDENTIFIER, "its region's name"),
+        "latitude": TraceColumn(number(-90, 90), "the client's latitude; requires `longitude`"),
+        "longitude": TraceColumn(number(-180, 180), "the client's longitude; requires `latitude`"),
+        "region": TraceColumn(_IDENTIFIER, "name of the client's region"),
         "operation": TraceColumn(one_of(*(one.value for one in Operation)), "empty: store"),
-        "retention_months": TraceColumn(_AMOUNT, "how long it is kept; empty: 1"),
-        "expected_reads": TraceColumn(_AMOUNT, "how often it is read; empty: 1"),
-        "require_tags": TraceColumn(_names(), "only backends with all of these"),
-        "exclude_backends": TraceColumn(_names(), "none of these"),
+        "retention_months": TraceColumn(_AMOUNT, "months of storage; empty: 1"),
+        "expected_reads": TraceColumn(_AMOUNT, "number of reads; empty: 1"),
+        "require_tags": TraceColumn(_names(), "only backends with all of these tags"),
+        "exclude_backends": TraceColumn(_names(), "backends that are not eligible"),
         "max_cost_usd": TraceColumn(_AMOUNT, "only backends that are expected to cost at most this"),
         "max_ms": TraceColumn(_AMOUNT, "only backends that are expected to take at most this"),
         "min_success": TraceColumn(number(0, 1), "only backends that succeed with this probability"),
-        "strategy": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "the request's own, where no flag names one"),
-        "priority": TraceColumn(_text(MAX_IDENTIFIER_BYTES), "likewise"),
+        "strategy": TraceColumn(
+            _text(MAX_IDENTIFIER_BYTES), "the request's strategy, unless a flag sets one"
+        ),
+        "priority": TraceColumn(
+            _text(MAX_IDENTIFIER_BYTES), "the request's priority, unless a flag sets one"
+        ),
     }
 )
-"""What a trace may say. Columns by other names are left alone."""
+"""The known columns. Others are ignored."""
 
 REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
 
 
 def read_row(line: int, given: Fields, asked: Fields) -> TraceRow:
-    """The row of this line; BadField names what is wrong with it.
+    """Validates and converts a row; raises BadField if a field is invalid.
 
-    `asked` replaces what the row says of `strategy`, `priority` and `available_backends`
-    (this one only where the row says nothing).
+    `asked` overrides `strategy` and `priority` of the row, and is the default for
+    `available_backends`.
     """
     fields = {name: _read(name, given.get(name)) for name in COLUMNS}
     _check_together(fields)
@@ -210,7 +213,7 @@ def read_row(line: int, given: Fields, asked: Fields) -> TraceRow:
 
 
 def _read(name: str, value: Any) -> Any:
-    """What the field holds, None where it holds nothing."""
+    """The field's value; None if it is empty."""
     column = COLUMNS[name]
     if value is None or value == "":
         if column.required:
@@ -223,7 +226,7 @@ def _read(name: str, value: Any) -> Any:
 
 
 def _check_together(fields: Fields) -> None:
-    """What single fields cannot tell."""
+    """Checks that involve several fields."""
     for one, other in (("latitude", "longitude"), ("longitude", "latitude")):
         if fields[one] is not None and fields[other] is None:
             raise BadField(other, f"expected a number, because {one} is given")
@@ -236,7 +239,7 @@ def _check_together(fields: Fields) -> None:
 
 
 def _request(line: int, fields: Fields, asked: Fields) -> wire.SelectBackendRequest:
-    """The row as a client would have sent it, so that what holds there holds here."""
+    """The row as a request message, so that the same checks apply as on the wire."""
     wishes = {name: fields[name] for name in METADATA_KEYS if fields[name] is not None}
     location = None
     if fields["latitude"] is not None or fields["region"]:
@@ -257,10 +260,10 @@ def _request(line: int, fields: Fields, asked: Fields) -> wire.SelectBackendRequ
 
 
 def _outcome(line: int, fields: Fields) -> Outcome:
-    """It happened when it was over."""
+    """The outcome, with the end of the operation as its time."""
     duration_ms = fields["duration_ms"]
     if duration_ms:
-        duration_ms = max(1, round(duration_ms))  # the wire has no word for less, but for "not measured"
+        duration_ms = max(1, round(duration_ms))  # 0 means "not measured" on the wire
     return read_outcome(
         wire.RecordOutcomeRequest(
             backend_id=fields["backend_id"],
@@ -277,5 +280,5 @@ def _outcome(line: int, fields: Fields) -> Outcome:
 
 
 def _request_id(line: int, fields: Fields) -> str:
-    """One of its own, whatever the trace says: what happens to a row must happen to no other."""
+    """A unique id, even if the trace repeats its own: an outcome must link to one row only."""
     return f"{fields['request_id'] or 'line'}:{line}"

@@ -1,11 +1,10 @@
-"""How outcomes went, from those that were seen, each with a weight: sums, and what they estimate.
+"""Weighted estimates from observed outcomes: means with standard errors, and quantiles.
 
-With weights w and values x, a mean is Σwx / Σw. Where a value was seen because a choice fell
-that had the probability p, its weight is 1/p: importance sampling, self-normalised. Its
-standard error is √(Σw²(x − mean)²) / Σw, and the outcomes are worth as much as (Σw)² / Σw²
-that all had the same weight (Owen, "Monte Carlo theory, methods and examples", 2013, chapter
-9, artowen.su.domains/mc). With equal weights these are the usual mean, its usual standard
-error, and the count.
+With weights w and values x, a mean is Σwx / Σw. The weight of a value that was observed with
+probability p is 1/p: self-normalised importance sampling. The standard error is
+√(Σw²(x − mean)²) / Σw, and the effective number of outcomes is (Σw)² / Σw² (Owen, "Monte Carlo
+theory, methods and examples", 2013, chapter 9, artowen.su.domains/mc). With equal weights these
+are the plain mean, its standard error and the count.
 """
 
 import math
@@ -16,7 +15,7 @@ Values = dict[str, float | int | None]
 
 
 class Mean:
-    """A weighted mean, with how sure it is."""
+    """A weighted mean with its standard error."""
 
     __slots__ = ("_squares", "_squares_x", "_squares_xx", "_weights", "_weights_x", "count")
 
@@ -26,7 +25,7 @@ class Mean:
         self._squares = self._squares_x = self._squares_xx = 0.0
 
     def add(self, value: float, weight: float = 1.0) -> None:
-        """Takes in one value."""
+        """Adds a value."""
         square = weight * weight
         self.count += 1
         self._weights += weight
@@ -37,12 +36,12 @@ class Mean:
 
     @property
     def value(self) -> float | None:
-        """The mean; None of nothing."""
+        """The mean; None without values."""
         return self._weights_x / self._weights if self.count else None
 
     @property
     def error(self) -> float | None:
-        """Its standard error; None where there are not two values to tell it from."""
+        """The standard error; None with fewer than two values."""
         mean = self.value
         if mean is None or self.count < 2:
             return None
@@ -51,13 +50,13 @@ class Mean:
 
     @property
     def effective_count(self) -> float:
-        """How many values of equal weight it is worth."""
+        """Number of equally weighted values with the same standard error."""
         return self._weights * self._weights / self._squares if self.count else 0.0
 
 
 class Quantiles:
-    """Weighted quantiles of durations of at least 1 ms, within 1 %, in a few hundred bins: those of
-    `core.usage.sketch`, but with weights in place of counts."""
+    """Weighted quantiles of durations of at least 1 ms, within 1 %, in a few hundred bins: a sketch
+    like `core.usage.sketch`, with weights in place of counts."""
 
     __slots__ = ("_bins",)
 
@@ -65,12 +64,12 @@ class Quantiles:
         self._bins: dict[int, float] = {}
 
     def add(self, duration_ms: float, weight: float = 1.0) -> None:
-        """Takes in one duration."""
+        """Adds a duration."""
         index = bin_of(duration_ms)
         self._bins[index] = self._bins.get(index, 0.0) + weight
 
     def value(self, share: float) -> float | None:
-        """The shortest duration such that this share of the weight is no longer; None of nothing."""
+        """The smallest duration with this share of the weight at or below it; None without values."""
         wanted, reached = share * sum(self._bins.values()), 0.0
         index = None
         for index in sorted(self._bins):
@@ -81,7 +80,7 @@ class Quantiles:
 
 
 class ObservedOutcomes:
-    """Outcomes that were seen: how many succeeded, and how long those took that did."""
+    """Success rate of observed outcomes, and the durations of the successful ones."""
 
     __slots__ = ("quantiles", "success", "time")
 
@@ -91,14 +90,14 @@ class ObservedOutcomes:
         self.quantiles = Quantiles()
 
     def add(self, success: bool, duration_ms: int | None, weight: float = 1.0) -> None:
-        """Takes in one outcome; a failure says nothing about how long success takes."""
+        """Adds an outcome; durations of failures are ignored."""
         self.success.add(float(success), weight)
         if success and duration_ms is not None:
             self.time.add(duration_ms, weight)
             self.quantiles.add(duration_ms, weight)
 
     def values(self) -> Values:
-        """What they say, under names with units; None where nothing was seen."""
+        """The estimates by name; None without outcomes."""
         return {
             "outcomes": self.success.count,
             "effective_outcomes": self.success.effective_count,

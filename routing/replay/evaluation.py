@@ -1,13 +1,12 @@
-"""What the router would have done against what was done, added up row by row.
+"""Compares the router's choices with the logged ones, row by row.
 
-What is *seen* are the trace's own outcomes. For the router they count where its choice agrees
+*Seen* figures are the trace's own outcomes. For the router they count where its choice agrees
 with the logged one: the replay method of Li, Chu, Langford and Wang, "Unbiased offline
-evaluation of contextual-bandit-based news article recommendation algorithms", WSDM 2011. Where
-the trace tells with which probability each choice was made, an outcome counts by the inverse
-of it.
+evaluation of contextual-bandit-based news article recommendation algorithms", WSDM 2011. If
+the trace has the propensity of each choice, outcomes are weighted by its inverse.
 
-What is *modelled* are list prices, and what the router believed at that moment about both
-choices. Neither ever stands in for the other.
+*Modelled* figures are list prices and the router's estimates at that moment for both choices.
+Seen and modelled figures are never mixed.
 """
 
 from typing import Any
@@ -18,7 +17,7 @@ from routing.replay.estimates import Mean, ObservedOutcomes
 
 
 class BackendTally:
-    """One backend: how often it was chosen, by whom, and what was seen of it."""
+    """One backend: how often the log and the router chose it, and its observed outcomes."""
 
     __slots__ = ("agreed", "logged", "router", "seen")
 
@@ -28,7 +27,7 @@ class BackendTally:
 
 
 class Modelled:
-    """Sums of beliefs about one side's choices."""
+    """Sums of the router's estimates for the choices of one side."""
 
     __slots__ = ("expected_ms", "success_probability", "usd")
 
@@ -36,13 +35,13 @@ class Modelled:
         self.expected_ms, self.success_probability, self.usd = Mean(), Mean(), 0.0
 
     def add(self, belief: Belief) -> None:
-        """Takes in what is believed of one choice."""
+        """Adds the estimate for one choice."""
         self.expected_ms.add(belief.expected_ms)
         self.success_probability.add(belief.success_probability)
         self.usd += belief.usd
 
     def values(self) -> dict[str, Any]:
-        """Sums and means; None of nothing."""
+        """Sums and means; None without choices."""
         return {
             "usd": self.usd,
             "expected_ms": self.expected_ms.value,
@@ -51,7 +50,7 @@ class Modelled:
 
 
 class Evaluation:
-    """Grows with the backends that are named, and with nothing else."""
+    """Figures of a whole trace. Memory grows with the number of backends only."""
 
     def __init__(self) -> None:
         self.rows = self.agreed = self.refused = self.not_offered = 0
@@ -65,7 +64,7 @@ class Evaluation:
         self._backends: dict[str, BackendTally] = {}
 
     def note(self, row: TraceRow, choice: RouterChoice) -> bool:
-        """Takes in one row with the router's answer; whether the two agree."""
+        """Adds a row with the router's choice; returns whether the two agree."""
         self.first_at = self.first_at if self.rows else row.at
         self.last_at = row.at
         self.rows += 1
@@ -82,7 +81,7 @@ class Evaluation:
         return agree
 
     def note_taught(self, why_not: str) -> None:
-        """Takes in whether the router took in an outcome."""
+        """Counts an outcome as taught, or as refused for this reason."""
         self.taught += not why_not
         self.untaught += bool(why_not)
         self.first_untaught = self.first_untaught or why_not
@@ -97,8 +96,8 @@ class Evaluation:
             self._tally(choice.backend_id).router += 1
 
     def _note_weight(self, row: TraceRow, agree: bool) -> None:
-        """Weights of all rows have the mean 1 where the propensities are right: a choice of
-        probability p is seen in a share p of the cases, and counts 1/p."""
+        """With correct propensities the weights of all rows have mean 1: a choice with probability
+        p agrees in a share p of the cases, and is weighted by 1/p."""
         weight = 1.0 / (row.propensity or 1.0) if agree else 0.0
         self._weights.add(weight)
         self.agreed += agree
@@ -106,7 +105,7 @@ class Evaluation:
             self._router.add(row.outcome.success, row.outcome.duration_ms, weight)
 
     def _note_modelled(self, row: TraceRow, choice: RouterChoice) -> None:
-        """Both sides or neither, so that the same rows are compared."""
+        """Adds both sides or neither, so that the same rows are compared."""
         done = choice.beliefs.get(row.backend_id)
         if done is None:
             self.not_offered += 1
@@ -122,7 +121,7 @@ class Evaluation:
         return tally
 
     def values(self, *, weighted: bool) -> dict[str, Any]:
-        """All of it as plain values, as docs/replay.md describes them."""
+        """All figures as plain values; docs/replay.md describes them."""
         decided = self.rows - self.refused
         return {
             "rows": self.rows,

@@ -1,4 +1,4 @@
-"""A router in this process, whose time is that of the trace."""
+"""A router in this process that uses the trace's times."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,13 +17,13 @@ _COST = tuple(FACTORS).index("cost")
 
 
 class LocalDecider:
-    """Decides as a fresh server with these settings would; the same seed, the same choices."""
+    """Decides as a fresh server with these settings would. The same seed gives the same choices."""
 
     def __init__(self, settings: Settings, *, seed: int) -> None:
-        # What a server with these settings has learned is not to be touched.
-        forgetful = replace(settings, server=replace(settings.server, state=None))
+        # The state file of a server with these settings is neither read nor written.
+        stateless = replace(settings, server=replace(settings.server, state=None))
         dice = Random(seed)  # noqa: S311 (explores backends, keeps no secret)
-        self._router = assemble(forgetful, random=dice, clock=RequestClock()).router
+        self._router = assemble(stateless, random=dice, clock=RequestClock()).router
 
     async def choose(self, row: TraceRow) -> RouterChoice:
         try:

@@ -1,4 +1,4 @@
-"""A running server that takes its time from the requests."""
+"""A running server with clock = "request"."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,14 +12,14 @@ from routing.replay.choice import Belief, RouterChoice, UnusableRow, dollars
 from routing.replay.columns import TraceRow
 
 _ALIKE = timedelta(seconds=1)
-"""Between the time that was told and the time that is answered: far more than rounding takes, and
-less than any clock of its own would be off by."""
+"""Tolerance between the time sent and the time answered: far more than rounding, and less than the
+difference to a server's own clock."""
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class RemoteDecider:
-    """Decides by asking a server, row by row, each with the trace's own time."""
+    """Sends each row to a server with the trace's time."""
 
     def __init__(self, client: RoutingClient, name: str) -> None:
         self._client = client
@@ -77,10 +77,10 @@ class RemoteDecider:
         return "" if answer.recorded else answer.message
 
     def withdraw(self, request_id: str) -> None:
-        """No call says so; on the server it counts as in flight until that has faded."""
+        """Does nothing: there is no such call, and the server's in-flight count decays."""
 
     async def _check_not_ahead(self, at: datetime) -> None:
-        """Before anything is decided: a server that is at work must not be taught a trace."""
+        """Refuses a server that has seen later times: a trace must not distort what it learned."""
         now = (await self._client.insights()).at
         if now > at:
             raise self._refused(now, at)

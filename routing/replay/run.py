@@ -1,4 +1,4 @@
-"""Goes through a trace in its own time: asks, compares, teaches."""
+"""Replays a trace in order of time: choose, compare, teach."""
 
 import heapq
 from itertools import count
@@ -11,47 +11,47 @@ from routing.replay.trace import Trace
 
 
 class PendingEvents:
-    """What is still to come of rows that were asked: an outcome, or the end of a choice that
-    was not carried out. Bounded by the transfers under way at any one time."""
+    """Future events of replayed rows, by time: outcomes, and ends of choices that were not
+    carried out. Bounded by the operations in flight at any one time."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, Outcome | str]] = []
         self._serial = count()
 
-    def add(self, at: float, what: Outcome | str) -> None:
-        """At this time comes an outcome, or the end of the choice on the request of this id."""
-        heapq.heappush(self._waiting, (at, next(self._serial), what))
+    def add(self, at: float, event: Outcome | str) -> None:
+        """Schedules an outcome, or the end of the choice for this request id."""
+        heapq.heappush(self._waiting, (at, next(self._serial), event))
 
-    async def come(self, until: float, decider: Decider, evaluation: Evaluation) -> None:
-        """Lets all come that does until then."""
+    async def advance(self, until: float, decider: Decider, evaluation: Evaluation) -> None:
+        """Delivers all events up to this time."""
         while self._waiting and self._waiting[0][0] <= until:
-            at, _, what = heapq.heappop(self._waiting)
-            if isinstance(what, Outcome):
-                evaluation.note_taught(await decider.teach(what, at=at))
+            at, _, event = heapq.heappop(self._waiting)
+            if isinstance(event, Outcome):
+                evaluation.note_taught(await decider.teach(event, at=at))
             else:
-                decider.withdraw(what)
+                decider.withdraw(event)
 
 
 async def replay(trace: Trace, decider: Decider, evaluation: Evaluation, *, teach: Teach) -> None:
-    """Adds the whole trace, in order, to the evaluation.
+    """Replays the whole trace and adds it to the evaluation.
 
-    BadTrace for a row that the decider cannot take, unless the trace skips such rows.
+    Raises BadTrace for a row that the decider refuses, unless the trace skips such rows.
 
-    An outcome is taught when it was over, before the next request that came after it. A
-    choice that was not carried out counts as in flight for the time it was expected to take.
+    An outcome is taught at the time when the operation ended, before any later request. A
+    choice that was not carried out counts as in flight for its expected duration.
     """
-    later = PendingEvents()
+    pending = PendingEvents()
     for row in trace:
-        await later.come(row.at, decider, evaluation)
+        await pending.advance(row.at, decider, evaluation)
         try:
             choice = await decider.choose(row)
-        except UnusableRow as unfit:
-            trace.reject(row.line, str(unfit))
+        except UnusableRow as unusable:
+            trace.reject(row.line, str(unusable))
             continue
         agree = evaluation.note(row, choice)
         if row.outcome is not None and (agree or teach is Teach.ALL):
-            later.add(row.outcome_known_at, row.outcome)
+            pending.add(row.outcome_known_at, row.outcome)
         elif choice.backend_id and not agree:
             expected_s = choice.beliefs[choice.backend_id].expected_ms / 1e3
-            later.add(row.at + expected_s, row.query.request_id)
-    await later.come(float("inf"), decider, evaluation)
+            pending.add(row.at + expected_s, row.query.request_id)
+    await pending.advance(float("inf"), decider, evaluation)

@@ -1,4 +1,4 @@
-"""A trace's file, as rows with their line numbers: CSV or JSON lines, gzip or not."""
+"""Reads a trace file as rows with line numbers: CSV or JSON lines, with or without gzip."""
 
 import csv
 import gzip
@@ -22,19 +22,19 @@ from routing.replay.columns import REQUIRED
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"
 MAX_LINE_CHARACTERS = 4 << 20
-"""As long as a request may be. A file without any line end would otherwise fill the memory."""
+"""The maximum size of a request. Without a limit, a file without line ends would fill the memory."""
 
-_BROKEN = (OSError, EOFError, zlib.error)
-"""What reading may raise, from the disk or out of a gzip file."""
+_READ_ERRORS = (OSError, EOFError, zlib.error)
+"""Errors of reading from the disk or from a gzip file."""
 
 SourceRow = tuple[int, Mapping[str, Any]] | BadTrace
-"""The number of the line on which the row ends, and its fields; or what is wrong with it."""
+"""The number of the row's last line and its fields, or the error."""
 
 
 class Source:
-    """An open trace. `rows` can be gone through once, and holds one row at a time.
+    """An open trace. `rows` can be iterated once and holds one row at a time.
 
-    The content tells what it is: gzip by its first two bytes, JSON lines by an opening
+    The content determines the format: gzip by its first two bytes, JSON lines by an opening
     brace; anything else is CSV with a header.
     """
 
@@ -66,16 +66,16 @@ class Source:
 
     @property
     def share_read(self) -> float | None:
-        """How much of the file was read; None where nobody knows how much there is."""
+        """Share of the file that was read; None if the size is unknown."""
         if self._file is None or not self._size:
             return None
         return min(1.0, self._file.tell() / self._size)
 
     def rows(self) -> Iterator[SourceRow]:
-        """Every row; BadTrace is raised for what no later row could mend."""
+        """All rows. Raises BadTrace for errors after which reading cannot go on."""
         try:
             yield from self._rows()
-        except _BROKEN as error:
+        except _READ_ERRORS as error:
             self._fail(error)
 
     def _rows(self) -> Iterator[SourceRow]:
@@ -102,7 +102,7 @@ class Source:
         buffered = cast(BufferedReader, self._file)
         if buffered.peek(2)[:2] == _GZIP:
             buffered = cast(BufferedReader, self._open.enter_context(gzip.GzipFile(fileobj=buffered)))
-        # What is no UTF-8 is found in its field, where it has a line and a column.
+        # Invalid UTF-8 is reported by the field's validator, which knows line and column.
         text = TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape", newline="")
         self._open.callback(text.detach)
         return text
@@ -126,7 +126,7 @@ class Source:
                 yield BadTrace(self.name, line, expected)
 
     def _csv_fields(self, lines: Iterator[str], blank: int) -> Iterator[tuple[int, list[str]] | BadTrace]:
-        """The fields of each row that has any, or what is wrong with it."""
+        """The fields of each non-empty row, or the error."""
         reader = csv.reader(lines, strict=True)
         while True:
             try:

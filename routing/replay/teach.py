@@ -1,10 +1,11 @@
-"""Which outcomes of a trace the router learns from; by itself, for the help text needs no gRPC library."""
+"""Which outcomes of a trace the router learns from. A module of its own, because the help text must not
+load the gRPC library."""
 
 from enum import StrEnum
 
 
 class Teach(StrEnum):
-    """Those of rows where it would have chosen alike, or those of all rows."""
+    """Outcomes of rows where the router's choice matches the logged one, or of all rows."""
 
     MATCHED = "matched"
     ALL = "all"

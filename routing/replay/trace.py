@@ -1,4 +1,4 @@
-"""A trace in the order of its times, row by row, with what was wrong with it."""
+"""Yields the rows of a trace in order of time, and counts invalid ones."""
 
 import heapq
 from collections.abc import Iterator
@@ -8,19 +8,18 @@ from routing.replay.columns import COLUMNS, BadField, Fields, TraceRow, read_row
 from routing.replay.source import Source
 
 REORDER_WINDOW_ROWS = 50_000
-"""Rows held back, in some 60 MB, to put them in order. With fewer, a trace that was merged from
-the logs of several machines would have to be sorted first."""
+"""Rows buffered for sorting, about 60 MB. With fewer, traces merged from the logs of several
+machines would have to be sorted first."""
 
 MAX_UNKNOWN_COLUMNS = 20
-"""Unknown columns that are remembered: JSON may have another in every row."""
+"""Unknown columns that are listed: JSON may have a different one in every row."""
 
 
 class Trace:
-    """Goes through a source once. A row that is wrong ends it, or is skipped and counted.
+    """Iterates over a source once. An invalid row raises BadTrace, or is skipped and counted.
 
-    `out_of_order` counts those that stood behind a later one; `skipped` those that were
-    wrong, `first_skipped` saying what was wrong with the first; `unknown` are the columns
-    that nobody reads.
+    `out_of_order` counts rows that follow a later one, `skipped` invalid rows; `first_skipped` is
+    the first one's error, `unknown` the columns that are ignored.
     """
 
     def __init__(
@@ -38,22 +37,22 @@ class Trace:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name for messages."""
         return self._source.name
 
     @property
     def share_read(self) -> float | None:
-        """How much of it was read, if anybody knows."""
+        """Share of the file that was read; None if unknown."""
         return self._source.share_read
 
     @property
-    def tells_propensity(self) -> bool:
-        """Whether its choices have known probabilities; known from the first row on."""
+    def has_propensity(self) -> bool:
+        """Whether rows have propensities; decided by the first row."""
         return self._first is not None and self._first.propensity is not None
 
     def __iter__(self) -> Iterator[TraceRow]:
-        """The rows by time, those of one time as they stand."""
-        waiting: list[tuple[float, int, TraceRow]] = []
+        """The rows by time; rows of equal time in the order of the file."""
+        buffered: list[tuple[float, int, TraceRow]] = []
         latest = done = float("-inf")
         for row in self._read():
             if row.at < done:
@@ -64,22 +63,22 @@ class Trace:
                 continue
             self.out_of_order += row.at < latest
             latest = max(latest, row.at)
-            heapq.heappush(waiting, (row.at, row.line, row))
-            if len(waiting) > self._sorted_rows:
-                done, _, first = heapq.heappop(waiting)
+            heapq.heappush(buffered, (row.at, row.line, row))
+            if len(buffered) > self._sorted_rows:
+                done, _, first = heapq.heappop(buffered)
                 yield first
-        while waiting:
-            yield heapq.heappop(waiting)[2]
+        while buffered:
+            yield heapq.heappop(buffered)[2]
 
     def reject(self, line: int, expected: str) -> None:
-        """Counts a row that is wrong, or raises BadTrace about it."""
+        """Counts an invalid row, or raises BadTrace."""
         self._reject(BadTrace(self.name, line, expected))
 
-    def _reject(self, wrong: BadTrace) -> None:
+    def _reject(self, error: BadTrace) -> None:
         if not self._skip_invalid:
-            raise wrong
+            raise error
         self.skipped += 1
-        self.first_skipped = self.first_skipped or wrong.message
+        self.first_skipped = self.first_skipped or error.message
 
     def _read(self) -> Iterator[TraceRow]:
         for given in self._source.rows():
@@ -91,8 +90,8 @@ class Trace:
             try:
                 row = read_row(line, fields, self._asked)
                 self._check_propensity(row)
-            except BadField as wrong:
-                self.reject(line, str(wrong))
+            except BadField as error:
+                self.reject(line, str(error))
                 continue
             yield row
 
@@ -102,7 +101,7 @@ class Trace:
                 self.unknown.append(name)
 
     def _check_propensity(self, row: TraceRow) -> None:
-        """An estimate cannot be weighted for some rows and not for others."""
+        """Either all rows have a propensity or none: estimates cannot be weighted for some rows only."""
         self._first = self._first or row
         if (row.propensity is None) != (self._first.propensity is None):
             has = "none" if self._first.propensity is None else "one"

@@ -1,4 +1,4 @@
-"""`routing replay` as people run it: in this process, and against a real server in one of its own."""
+"""The command `routing replay`, in this process and against a real server."""
 
 import gzip
 import json
@@ -52,11 +52,11 @@ def test_the_example_is_what_its_program_writes() -> None:
     assert written.stdout.decode() == Path(TRACE).read_text()
 
 
-def test_what_is_simulated_says_so() -> None:
+def test_the_simulated_example_says_that_it_is() -> None:
     assert "made up" in (ROOT / "examples" / "simulated_trace.py").read_text()[:300]
 
 
-def test_it_shows_who_got_what_what_was_seen_what_is_modelled_and_how_to_read_it(replay: Any) -> None:
+def test_the_output_has_backends_seen_and_modelled_figures_and_a_legend(replay: Any) -> None:
     said = replay(TRACE, "--config", CONFIG)
     assert (said.code, said.err) == (0, "")
     heading, router, *_, backends, seen, modelled, prose = said.out.strip().split("\n\n")
@@ -93,7 +93,7 @@ def test_propensities_that_cannot_be_right_are_doubted(replay: Any, tmp_path: Pa
     assert "doubtful  The weights have a mean of 3.98 ± 0.02" in said.out
 
 
-def test_what_was_odd_about_the_trace_is_told(replay: Any, tmp_path: Path) -> None:
+def test_oddities_of_the_trace_are_reported(replay: Any, tmp_path: Path) -> None:
     rows = [
         {"backend_id": "s3", "timestamp": NOON + 5, "mood": "good"},
         {"backend_id": "gone", "timestamp": NOON},
@@ -182,7 +182,7 @@ def test_a_closed_standard_input_is_one_line() -> None:
     assert done.stderr == "routing: standard input: expected one that is open\n"
 
 
-def test_a_person_sees_how_far_it_is(tmp_path: Path) -> None:
+def test_a_terminal_shows_progress(tmp_path: Path) -> None:
     """The pipe gives rows, and no end: so the wait is as long as it takes to see the progress."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -231,7 +231,7 @@ def flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def test_all_outcomes_teach_a_server_that_then_knows_them(
+def test_teaching_all_outcomes_leaves_a_warm_server(
     start_server: StartServer, replay: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = start_server("--config", CONFIG, environment=REQUEST_CLOCK)
@@ -284,7 +284,7 @@ def test_a_server_that_has_seen_a_later_trace_is_refused(
     assert "its clock says 2026-03-04 12:01:00 UTC, the trace begins at 2026-03-04 12:00:00" in said.err
 
 
-def test_what_a_server_must_not_learn_is_the_row_s_mistake(
+def test_a_name_that_a_server_may_not_discover_is_an_error_of_the_row(
     start_server: StartServer, replay: Any, tmp_path: Path
 ) -> None:
     server = start_server(environment=REQUEST_CLOCK | {"ROUTING_DISCOVER": "false"})
@@ -295,7 +295,7 @@ def test_what_a_server_must_not_learn_is_the_row_s_mistake(
     assert said.err.startswith(f"routing: {path}: line 2: available_backends: 'x' is not valid")
 
 
-def test_what_no_backend_may_serve_and_what_must_not_be_learned_is_told_alike(
+def test_refusals_read_the_same_in_process_and_through_a_server(
     start_server: StartServer, replay: Any, tmp_path: Path
 ) -> None:
     config = written(tmp_path, "[routing]\ndiscover = false\n", "routing.toml")
@@ -313,9 +313,7 @@ def test_what_no_backend_may_serve_and_what_must_not_be_learned_is_told_alike(
     assert {name: local[name] for name in counts} == {name: remote[name] for name in counts}
 
 
-def test_a_setting_that_is_probably_not_meant_is_told(
-    replay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_doubtful_setting_is_reported(replay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTING_PROT", "1")
     said = replay(written(tmp_path, json_lines([{"backend_id": "s3"}])))
     assert said.code == 0

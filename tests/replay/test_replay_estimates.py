@@ -1,4 +1,4 @@
-"""Weighted means, errors and quantiles against the plain ones, and against chance."""
+"""Weighted means, errors and quantiles against plain ones and against sampling."""
 
 import statistics
 from math import sqrt
@@ -39,7 +39,7 @@ def test_unequal_weights_are_worth_less() -> None:
     assert mean_of([(1.0, 3.0), (1.0, 1.0)]).effective_count == 1.6
 
 
-def test_of_nothing_there_is_no_mean_and_of_one_no_error() -> None:
+def test_without_values_there_is_no_mean_and_with_one_no_error() -> None:
     assert (Mean().value, Mean().error, Mean().effective_count) == (None, None, 0.0)
     assert (mean_of([(3.0, 2.0)]).value, mean_of([(3.0, 2.0)]).error) == (3.0, None)
 
@@ -77,7 +77,7 @@ def test_quantiles_are_within_one_percent_of_the_value_at_their_rank(
     assert any(found == pytest.approx(ordered[index], rel=0.0101) for index in near)
 
 
-def test_a_quantile_goes_by_weight() -> None:
+def test_quantiles_are_weighted() -> None:
     quantiles = Quantiles()
     assert quantiles.value(0.5) is None
     quantiles.add(100.0, 9.0)

@@ -1,4 +1,4 @@
-"""What a decider at a server makes of answers that a server of ours does not give."""
+"""The remote decider with answers that our own server does not give."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ class Insights:
 
 @dataclass
 class Client:
-    """In the place of the real one."""
+    """Stands in for the real client."""
 
     selection: Selection | Exception = SELECTION
     answer: Acknowledgement | Exception = field(default_factory=lambda: Acknowledgement(True, "recorded", AT))
@@ -52,7 +52,7 @@ def at_server(client: Client) -> RemoteDecider:
     return RemoteDecider(client, "router:1")  # type: ignore[arg-type]  # it has the three methods that are called
 
 
-async def test_an_answer_says_the_choice_and_what_is_believed() -> None:
+async def test_an_answer_has_the_choice_and_the_estimates() -> None:
     choice = await at_server(Client()).choose(logged(content_size=10**9))
     assert (choice.backend_id, choice.refusal) == ("a", "")
     belief = choice.beliefs["a"]
@@ -74,12 +74,12 @@ async def test_an_answer_with_a_time_of_its_own_is_of_another_clock(off: timedel
         await at_server(Client(selection=replace(SELECTION, at=AT + off))).choose(logged())
 
 
-async def test_a_server_that_explains_nothing_cannot_be_compared() -> None:
+async def test_a_server_without_explanations_is_refused() -> None:
     with pytest.raises(ConfigError, match="--target router:1: expected a server that explains its choices"):
         await at_server(Client(selection=replace(SELECTION, explanation=None))).choose(logged())
 
 
-async def test_what_the_server_calls_invalid_makes_the_row_unfit_and_its_outcome_is_not_taken_in() -> None:
+async def test_an_invalid_argument_makes_the_row_unusable() -> None:
     invalid = InvalidRequest("available_backends: 'x' is not valid", "INVALID_ARGUMENT")
     decider = at_server(Client(selection=invalid, answer=invalid))
     with pytest.raises(UnusableRow, match="available_backends: 'x' is not valid"):
@@ -87,8 +87,8 @@ async def test_what_the_server_calls_invalid_makes_the_row_unfit_and_its_outcome
     assert await decider.teach(Outcome("x", True), at=NOON) == invalid.message
 
 
-async def test_a_server_that_has_had_enough_is_no_mistake_of_the_row() -> None:
-    """Else rows would be skipped because they came too fast."""
+async def test_a_rate_limit_is_not_an_error_of_the_row() -> None:
+    """Otherwise rows would be skipped because they came too fast."""
     enough = Overloaded("too many calls", "RESOURCE_EXHAUSTED")
     decider = at_server(Client(selection=enough, answer=enough))
     with pytest.raises(Overloaded):

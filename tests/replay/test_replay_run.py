@@ -25,7 +25,7 @@ BELIEFS: Mapping[str, Belief] = {"a": Belief(100.0, 0.9, 2.0), "b": Belief(5000.
 
 
 class Script:
-    """Chooses what it is told to, row by row, and keeps what it hears."""
+    """Chooses as scripted, row by row, and records what it is taught."""
 
     def __init__(self, *choices: str) -> None:
         self._choices = list(choices)
@@ -66,7 +66,7 @@ def values_of(rows: list[dict[str, Any]], *choices: str, weighted: bool = False)
 # --- what is told, and when ---
 
 
-def test_an_outcome_is_taught_when_it_was_over_before_the_next_request_after_it() -> None:
+def test_an_outcome_is_taught_when_the_operation_ended_and_before_later_requests() -> None:
     script = Script("a", "a", "a")
     replayed([{"timestamp": NOON + at, "duration_ms": 2500} for at in (0, 2, 3)], script)
     assert script.heard == [
@@ -93,7 +93,7 @@ def test_with_all_every_outcome_is_taught_about_the_backend_that_had_it() -> Non
     assert "withdrawn" not in {heard[0] for heard in script.heard}
 
 
-def test_what_is_not_known_is_not_taught() -> None:
+def test_unknown_outcomes_are_not_taught() -> None:
     nothing = {"success": None, "duration_ms": None}
     evaluation = replayed([nothing], Script("a"), teach=Teach.ALL)
     assert evaluation.taught == 0
@@ -114,7 +114,7 @@ def test_a_row_that_the_decider_cannot_take_ends_the_replay_or_is_skipped() -> N
     assert replayed([{}, {}, {}], Script("a", "unfit", "a"), skip_invalid=True).rows == 2
 
 
-def test_why_outcomes_were_not_taken_in_is_told() -> None:
+def test_reasons_of_refused_outcomes_are_reported() -> None:
     values = replayed([{"success": False}, {}], Script("a", "a")).values(weighted=False)
     assert (values["taught"], values["untaught"], values["first_untaught"]) == (1, 1, "not recorded: too old")
 
@@ -200,7 +200,7 @@ def chosen(decider: LocalDecider, **fields: Any) -> RouterChoice:
     return asyncio.run(decider.choose(logged(**fields)))
 
 
-def test_the_router_chooses_and_says_what_it_believes_of_all() -> None:
+def test_the_router_returns_its_choice_and_an_estimate_of_each_candidate() -> None:
     decider = LocalDecider(settings_of(Backend("a"), Backend("b", latency_ms=9000.0)), seed=0)
     choice = chosen(decider, content_size=10**9)
     assert choice.backend_id == "a"
@@ -209,12 +209,12 @@ def test_the_router_chooses_and_says_what_it_believes_of_all() -> None:
     assert choice.beliefs["a"].usd == pytest.approx(0.113005)
 
 
-def test_a_row_that_nobody_can_serve_has_the_reason() -> None:
+def test_a_row_without_an_eligible_backend_has_the_reason() -> None:
     choice = chosen(LocalDecider(settings_of(Backend("a", enabled=False)), seed=0))
     assert choice == RouterChoice("", refusal="no eligible backend (a: disabled)")
 
 
-def test_names_that_must_not_be_learned_are_unfit_and_their_outcomes_not_taken_in() -> None:
+def test_names_that_may_not_be_discovered_are_unusable_and_their_outcomes_refused() -> None:
     decider = LocalDecider(settings_of(Backend("a"), discover=False), seed=0)
     with pytest.raises(UnusableRow, match="available_backends: 'x' is not valid"):
         chosen(decider, available_backends=["a", "x"])
@@ -222,15 +222,15 @@ def test_names_that_must_not_be_learned_are_unfit_and_their_outcomes_not_taken_i
     assert why.startswith("backend_id: 'x' is not valid")
 
 
-def test_what_was_not_carried_out_is_no_load() -> None:
-    """Else each choice that does not agree would fill its backend for half a minute."""
+def test_a_cancelled_choice_is_no_load() -> None:
+    """Otherwise each choice that does not agree would load its backend for half a minute."""
     profiles = (Backend("a", max_inflight=2, success_rate=0.97), Backend("b"))
     rows = [{"timestamp": NOON + number, "backend_id": "b"} for number in range(10)]
     values = replayed(rows, LocalDecider(settings_of(*profiles), seed=0)).values(weighted=False)
     assert values["backends"]["a"]["router"] == 10
 
 
-def test_a_replay_touches_no_state_of_a_server(tmp_path: Any) -> None:
+def test_a_replay_does_not_touch_a_server_s_state(tmp_path: Any) -> None:
     state = tmp_path / "state.db"
     settings = Settings(ServerSettings(state=f"sqlite:///{state}"), backends=(Backend("a"),))
     replayed([{}], LocalDecider(settings, seed=0))
@@ -279,7 +279,7 @@ def world(seed: int, rows: int, skew: float) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("teach", Teach)
 @pytest.mark.parametrize("skew", [1 / 3, 0.8])
-def test_the_weighted_estimate_is_what_the_choices_are_truly_worth(teach: Teach, skew: float) -> None:
+def test_the_weighted_estimate_matches_the_true_value_of_the_choices(teach: Teach, skew: float) -> None:
     """The world is known, so the true success of the router's own choices is, too."""
     rows = world(5, 3000, skew)
     profiles = [Backend(name, success_rate=0.9) for name in "abc"]

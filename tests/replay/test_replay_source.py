@@ -1,4 +1,4 @@
-"""CSV and JSON lines, gzip or not: rows with their lines, in the order of time, and what is wrong."""
+"""CSV and JSON lines, with or without gzip: rows with line numbers, in order of time, and errors."""
 
 import gzip
 import json
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read_is_one_line(path: str, tmp_path: Path) -> No
         pass
 
 
-def test_rows_that_are_wrong_are_skipped_where_that_is_wanted_and_counted() -> None:
+def test_invalid_rows_are_skipped_and_counted_on_request() -> None:
     content = csv_lines(
         HEADER, f"{NOON},a,true,5", "soon,a,true,5", f"{NOON},a", f'{NOON},"x"y,true,5', f"{NOON},b,true,5"
     )
@@ -110,17 +110,17 @@ def test_rows_that_are_wrong_are_skipped_where_that_is_wanted_and_counted() -> N
     assert trace.first_skipped.startswith("text: line 3: timestamp: expected a time")
 
 
-def test_some_rows_with_a_propensity_and_some_without_are_no_trace() -> None:
+def test_a_propensity_in_some_rows_only_is_refused() -> None:
     with_one, without = {"propensity": 0.5}, {"propensity": None}
     for first, second, said in ((with_one, without, "one"), (without, with_one, "none")):
         content = json_lines([first, second])
         assert complaint(content) == f"text: line 2: propensity: expected {said}, as in line 1"
     trace = trace_of(json_lines([with_one, with_one]))
     assert list(trace)
-    assert trace.tells_propensity
+    assert trace.has_propensity
 
 
-def test_columns_that_nobody_reads_are_named_and_not_without_end() -> None:
+def test_unknown_columns_are_listed_up_to_a_limit() -> None:
     trace = trace_of(json_lines([{f"c{number}": 1, "durations": 2} for number in range(100)]))
     assert len(list(trace)) == 100
     assert trace.unknown[:3] == ["c0", "durations", "c1"]
@@ -131,7 +131,7 @@ def test_columns_that_nobody_reads_are_named_and_not_without_end() -> None:
 
 
 @given(st.lists(st.integers(0, 20), max_size=40))
-def test_rows_come_by_time_and_those_of_one_time_as_they_stand(times: list[int]) -> None:
+def test_rows_come_by_time_and_equal_times_in_order_of_the_file(times: list[int]) -> None:
     trace = trace_of(json_lines([{"timestamp": NOON + at} for at in times]) or json_lines([{}]))
     lines = [(row.at, row.line) for row in trace]
     assert lines == sorted(lines)
@@ -140,7 +140,7 @@ def test_rows_come_by_time_and_those_of_one_time_as_they_stand(times: list[int])
     assert trace.out_of_order == sum(at < before for at, before in zip(times, latest, strict=True))
 
 
-def test_a_row_too_late_to_be_put_in_order_is_wrong() -> None:
+def test_a_row_past_the_reorder_window_is_invalid() -> None:
     times = [0, 1, 2, 3, 4, 0]
     content = json_lines([{"timestamp": NOON + at} for at in times])
     assert [at for _, at, _ in rows_of(content, sorted_rows=6)] == [0, 0, 1, 2, 3, 4]
@@ -153,8 +153,8 @@ def test_a_row_too_late_to_be_put_in_order_is_wrong() -> None:
     assert trace.skipped == 1
 
 
-def test_no_more_rows_wait_than_are_needed_for_the_order() -> None:
-    """An endless trace is read as it comes: what is held back is bounded."""
+def test_no_more_rows_are_buffered_than_the_reorder_window() -> None:
+    """An endless trace is streamed: the buffer is bounded."""
     asked = 0
 
     class Endless:
