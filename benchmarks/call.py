@@ -1,9 +1,9 @@
 """What one call costs the server's process: CPU time, without a socket or a load generator.
 
-The bytes of a busy client's reads are handed to a connection of the real server, whose
-transport only counts what is written. Left out are the system calls and the loop's
-waiting. Times are CPU time, so that a busy machine disturbs them less than it disturbs
-`serve.py`; the fastest round says most about the code.
+The bytes that a busy client sends are passed to a connection of the real server, whose
+transport only counts written bytes. System calls and the event loop's waiting are left out.
+Times are CPU times, which a busy machine disturbs less than the wall-clock times of `serve.py`;
+the fastest round says most about the code.
 
     python benchmarks/call.py                     # every case, about half a minute
     python benchmarks/call.py --only select       # those whose name contains a word
@@ -36,14 +36,14 @@ from routing.rpc.caller import Caller, Peer
 from routing.server.assembly import assemble
 
 CALLS_IN_A_READ = 16
-"""What h2load sends in one write with 16 streams to a connection: all answers come at once."""
+"""Calls in one write of h2load with 16 streams per connection, which waits for all answers."""
 
 HISTORY = 20_000
-"""Outcomes of a full history: what they fill is then as large as it gets."""
+"""Outcomes of a full history; more do not make the state larger."""
 
 
 class Counting(asyncio.Transport):
-    """A transport that counts the bytes that it is given."""
+    """A transport that counts written bytes."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
@@ -57,7 +57,7 @@ class Counting(asyncio.Transport):
 
 
 class Client:
-    """A client of an assembled server, and the bytes that it sends."""
+    """Builds the bytes that a client sends, and passes them to an assembled server."""
 
     def __init__(self, one: Measurement, folder: Path, limits: Http2Limits) -> None:
         settings = load_settings(path=str(config(folder, one.backends)))
@@ -86,22 +86,22 @@ class Client:
         return frame(HEADERS, END_HEADERS, self._stream, self._encoder.encode(headers))
 
     def _read(self) -> bytes:
-        """One read of the server's: as h2load does, all headers before the first request."""
-        # What a client grants once in a while, so that no answer waits for room.
+        """The bytes of one read of the server: like h2load, all headers before the first DATA frame."""
+        # A WINDOW_UPDATE, so that no answer waits for the flow-control window.
         grant = frame(WINDOW_UPDATE, 0, 0, (1 << 16).to_bytes(4))
         begins = [self._begin() for _ in range(CALLS_IN_A_READ)]
         streams = range(self._stream - 2 * CALLS_IN_A_READ + 2, self._stream + 1, 2)
         return b"".join([grant, *begins, *(frame(DATA, END_STREAM, one, self._body) for one in streams)])
 
     def reads(self, calls: int) -> list[bytes]:
-        """So many calls."""
+        """The reads of this many calls."""
         return [self._read() for _ in range(calls // CALLS_IN_A_READ)]
 
     def send(self, data: bytes) -> None:
         self._protocol.data_received(data)
 
     def remember(self, backends: int) -> None:
-        """Lets a whole week go by."""
+        """Records the outcomes of a week."""
         (record,) = (reply for path, reply in self._listener.fast_path_handlers.items() if "Record" in path)
         caller = Caller((), Peer(protocol.Peer(self._transport)))
         for number in range(HISTORY):
@@ -112,7 +112,7 @@ class Client:
 async def timed(
     one: Measurement, folder: Path, limits: Http2Limits, rounds: int, calls: int, profile: bool
 ) -> list[float]:
-    """Microseconds of CPU for a call, by round."""
+    """Microseconds of CPU per call, by round."""
     client = Client(one, folder, limits)
     if one.full:
         client.remember(one.backends)

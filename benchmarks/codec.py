@@ -1,11 +1,11 @@
-"""How long a typical message takes to bytes and back: ours, betterproto2's own, google's.
+"""Time to encode and decode typical messages: our codec, betterproto2's, google's.
 
     python benchmarks/codec.py [--rounds 15]
 
-Needs the extra `test` (for google's protobuf). Prints microseconds of processor time
-per message: minimum, median and maximum over rounds in which all take turns. For google
-`decode` and `encode` are FromString and SerializeToString of its C core alone; values
-that a program then reads or sets one by one cost it extra, which is not counted.
+Needs the extra `test` (for google's protobuf). Prints microseconds of CPU time per message:
+minimum, median and maximum over rounds in which the codecs take turns. For google, `decode` and
+`encode` are FromString and SerializeToString of its C core; the cost of reading or setting
+single values afterwards is not counted.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _BACKENDS = ("ipfs", "filecoin", "s3")
 
 
 def typical_messages() -> list[Any]:
-    """One message of each kind that a busy server sees."""
+    """One message of each type that a busy server handles."""
     scores = {name: 0.123456789 * (at + 1) for at, name in enumerate(_FACTORS)}
     return [
         wire.SelectBackendRequest(
@@ -98,7 +98,7 @@ def contenders(message: Any) -> Iterator[tuple[str, str, Callable[[], object]]]:
 
 
 def microseconds(call: Callable[[], object], seconds: float = 0.02) -> float:
-    """The mean time of one call, over as many as fit into about `seconds`."""
+    """Mean time of one call, over as many calls as fit into about `seconds`."""
     calls, elapsed = 1, 0.0
     while elapsed < seconds:
         calls *= 2

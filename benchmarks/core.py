@@ -1,12 +1,11 @@
-"""How long the core takes: a decision, an outcome, the insights after a million outcomes.
+"""Time in the core: a decision, an outcome, the insights after a million outcomes.
 
     python benchmarks/core.py            # a minute or two
     python benchmarks/core.py --quick    # a few seconds, with a smaller history
 
-Every round times each case once, one after the other, so that a busy moment of the
-machine falls on all of them alike. Printed are the fastest, the median and the slowest
-round, in microseconds for one call. The fastest says most about the code, the distance
-to the slowest most about the machine.
+Each round times all cases once, so that a busy moment of the machine affects all of them.
+Printed are the fastest, the median and the slowest round in microseconds per call. The fastest
+says most about the code, the distance to the slowest most about the machine.
 """
 
 import argparse
@@ -33,7 +32,7 @@ CITIES = (
 
 
 def make_router(backends: int) -> Router:
-    """Backends around the globe, each with all that a profile may say."""
+    """Backends around the globe with complete profiles."""
     dice = Random(0)
     return Router(
         [
@@ -60,7 +59,7 @@ def make_router(backends: int) -> Router:
 
 @dataclass(slots=True)
 class World:
-    """A router, its clock, and requests that are never the same twice."""
+    """A router, its clock, and an endless series of distinct requests."""
 
     router: Router
     now: float = NOON
@@ -89,7 +88,7 @@ class World:
         )
 
     def live(self, outcomes: int, *, decide_every: int) -> None:
-        """Goes through so many outcomes in a week, which fills every interval of the windows."""
+        """Records outcomes over a week, which fills every interval of the windows."""
         step_s = 7 * 86_400.0 / outcomes
         for number in range(outcomes):
             self.now += step_s
@@ -101,7 +100,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to time: `prepared` makes the calls of one round ready, out of the clock's sight."""
+    """A case to time: `prepared` sets up the calls of one round, outside of the measured time."""
 
     name: str
     prepared: Callable[[], Callable[[], None]]
@@ -123,7 +122,7 @@ def selecting(world: World, strategy: str, calls: int) -> Callable[[], Callable[
 
 
 def recording(world: World, calls: int) -> Callable[[], Callable[[], None]]:
-    """Each outcome belongs to a decision of its own."""
+    """Each outcome links to its own decision."""
 
     def prepared() -> Callable[[], None]:
         queries = [world.query("hybrid") for _ in range(calls)]
@@ -150,7 +149,7 @@ def asking(world: World, hours: int, calls: int) -> Callable[[], Callable[[], No
 
 
 def cases(*, history: int) -> Iterator[Case]:
-    """Every case, on routers that have seen a little, and on some that have seen a lot."""
+    """All cases, on routers with a short history and with a full one."""
     for backends, calls in ((3, 500), (100, 50)):
         fresh, full = World(make_router(backends)), World(make_router(backends))
         fresh.live(1000, decide_every=1)
@@ -166,7 +165,7 @@ def cases(*, history: int) -> Iterator[Case]:
 
 
 def timed(every: list[Case], rounds: int) -> dict[str, list[float]]:
-    """{case: microseconds for one call, by round}, after one round to warm up."""
+    """{case: microseconds per call, by round}, after one warm-up round."""
     rows: dict[str, list[float]] = {case.name: [] for case in every}
     for number in range(rounds + 1):
         for case in every:
@@ -180,7 +179,7 @@ def timed(every: list[Case], rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long the core takes.")
+    parser = argparse.ArgumentParser(description="Time in the core.")
     parser.add_argument("--quick", action="store_true", help="a few rounds on a history of 20,000 outcomes")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each case is timed")
     options = parser.parse_args()

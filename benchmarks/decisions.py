@@ -34,7 +34,10 @@ from routing.simulation.world import World
 
 PAGE = Path(__file__).parent.parent / "docs" / "decisions.md"
 STRATEGIES = ("adaptive", "hybrid")
-PEERS = ("linucb", "ducb", "ejection", "static", "peak-ewma", "round-robin")
+PEERS = {
+    "regret": ("linucb", "ducb", "ejection", "static", "peak-ewma", "round-robin"),
+    "field": ("linucb", "ducb", "ejection", "least-time", "static"),
+}
 GROUPS = {"regret": scenario.names()[:10], "field": scenario.names()[10:]}
 FIRST_SEED = 1000
 """Held out: everything was tuned on seeds 0 to 199."""
@@ -130,6 +133,24 @@ def reactions(found: dict[tuple[str, str], list[Measures]], policies: Sequence[s
     )
 
 
+def waits(found: dict[tuple[str, str], list[Measures]], names: Sequence[str], policies: Sequence[str]) -> str:
+    """Mean and 99th percentile of durations in ms, averaged over the seeds."""
+    return markdown_table(
+        ("policy", *(f"{name}: {of}" for name in names for of in ("mean, ms", "p99, ms"))),
+        [
+            (
+                policy,
+                *(
+                    f"{fmean(getattr(one, of) for one in found[name, policy]):,.0f}"
+                    for name in names
+                    for of in ("mean_ms", "p99_ms")
+                ),
+            )
+            for policy in policies
+        ],
+    )
+
+
 def means(values: Sequence[float]) -> tuple[str, str]:
     return (f"{fmean(values):.1f}", f"{max(values):.0f}") if values else ("-", "-")
 
@@ -187,7 +208,7 @@ def main() -> None:
     policies = (
         tuple(given.policies.split(","))
         if given.policies
-        else (*STRATEGIES, *(() if given.server else PEERS))
+        else (*STRATEGIES, *(() if given.server else PEERS["field" if given.field else "regret"]))
     )
     # The largest worlds first, so that no core is left with a long job at the end.
     seeds = range(given.first_seed, given.first_seed + given.seeds)
@@ -199,6 +220,9 @@ def main() -> None:
     tables = {"field" if given.field else "regret": table(found, names, policies)}
     if affected:
         tables["affected"] = table(found, affected, policies, "affected_regret")
+    queues = [name for name in names if scenario.load(name).world.workers]
+    if queues:
+        tables["queues"] = waits(found, queues, policies)
     if "outage" in names:
         tables["reactions"] = reactions(found, policies)
     for name, text in tables.items():

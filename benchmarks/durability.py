@@ -1,8 +1,8 @@
-"""What it costs to lose nothing: outcomes a second with a state on disk, against none.
+"""Cost of durability: outcomes per second with a state file, relative to memory only.
 
-Three servers run side by side, in memory, with `ack` and with `interval`; each round loads
-them one after the other, from as many callers as wait for their answer at a time. What counts
-is the ratio within one round, since a busy machine slows all of it.
+Three servers run side by side: in memory, with `ack` and with `interval`. Each round loads them
+one after the other, with a fixed number of callers that each wait for an answer. The ratio within
+a round is the result, since a busy machine slows all of them.
 
     python benchmarks/durability.py            # 64 callers, about a minute
 """

@@ -1,21 +1,19 @@
-"""What ten million outcomes cost: memory, and the time that GetInsights takes after them.
+"""Memory after ten million outcomes, and the time of GetInsights.
 
     python benchmarks/insights.py                        # some ten minutes of one core
     python benchmarks/insights.py --outcomes 1000000     # a tenth of it
     python benchmarks/insights.py --types 20 --backends 100
 
-As many decisions and outcomes as asked for are spread evenly over the whole retention of a
-week, and at random over all backends and content types: with ten million, nearly every
-outcome falls into a cell of its own, which is the worst case for the memory. All of them
-are told to the windows, and the last 200,000 to the whole router: by then what is learned
-and placed is as large as it gets, and learning from all would take an hour. Decisions are
-told as a journal tells them (`Router.replay_decision`): weighing a thousand candidates ten
+Decisions and outcomes are spread evenly over the retention of a week, and at random over all
+backends and content types. With ten million, nearly every outcome has a cell of its own, the
+worst case for memory. The windows count all of them, the whole router records the last 200,000:
+more do not make the learned state larger, and learning from all would take an hour. Decisions
+are replayed as from a journal (`Router.replay_decision`): scoring a thousand candidates ten
 million times would take a day.
 
-Printed are the resident memory, and how long questions take, in milliseconds of processor
-time: `first` is asked when nobody has asked this before, `again` after every thousand
-outcomes more, one question after the other. The slowest half minute says how long the loop
-may be held up by what the windows do beside counting.
+Printed are the resident memory and the CPU time of questions in milliseconds: `first` with cold
+caches, `again` after every thousand further outcomes. The slowest half minute bounds how long
+the windows' housekeeping may block the event loop.
 """
 
 import argparse
@@ -39,11 +37,11 @@ WEEK_S = 7 * 86_400.0
 AGAIN_OUTCOMES = 1_000
 TAUGHT_OUTCOMES = 200_000
 SLICES = 20_160
-"""Half minutes in a week: one after the other, to see whether one stands out."""
+"""Half minutes in a week, timed one by one to find slow ones."""
 
 
 def resident_mib() -> float | None:
-    """What of this process is in memory; None where the system does not say."""
+    """Resident memory of this process; None on systems without /proc."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             for line in status:
@@ -55,7 +53,7 @@ def resident_mib() -> float | None:
 
 
 class Traffic:
-    """Decisions and outcomes without end, each with its own names."""
+    """An endless series of decisions and outcomes with distinct names."""
 
     def __init__(self, router: Router, types: int) -> None:
         self.router = router
@@ -66,8 +64,8 @@ class Traffic:
         self._number = 0
 
     def live(self, outcomes: int, span_s: float, *, taught: bool = True) -> None:
-        """As many decisions, each with its outcome, evenly over this time; told to the whole
-        router or to its windows alone."""
+        """Decisions with their outcomes, evenly over this time, for the whole router or for its
+        windows alone."""
         step_s = span_s / outcomes
         for _ in range(outcomes):
             self.now += step_s
@@ -103,21 +101,21 @@ class Traffic:
         self.router.record(outcome, now=self.now)
 
 
-def fill_plan(outcomes: int, told: int) -> list[bool]:
-    """For each half minute of the week, whether the whole router hears of it."""
-    taught = min(SLICES, -(-SLICES * told // outcomes))
+def fill_plan(outcomes: int, recorded: int) -> list[bool]:
+    """For each half minute of the week, whether the whole router records it."""
+    taught = min(SLICES, -(-SLICES * recorded // outcomes))
     return [False] * (SLICES - taught) + [True] * taught
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Milliseconds of processor time."""
+    """Milliseconds of CPU time."""
     began = time.process_time()
     call()
     return (time.process_time() - began) * 1e3
 
 
 def questions(router: Router, types: int) -> dict[str, Callable[[float], Any]]:
-    """What is asked: {its name: how to ask it at a time}."""
+    """{name: function that asks the question at a given time}."""
     backend, content_type = router.backends[0].id, f"application/type-{types // 2}"
     system = SystemFacts(60.0, 1, "benchmark")
 
@@ -148,11 +146,13 @@ def questions(router: Router, types: int) -> dict[str, Callable[[float], Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What ten million outcomes cost.")
+    parser = argparse.ArgumentParser(description="Memory and time of GetInsights after many outcomes.")
     parser.add_argument("--outcomes", type=int, default=10_000_000)
     parser.add_argument("--backends", type=int, default=1024)
     parser.add_argument("--types", type=int, default=256)
-    parser.add_argument("--taught", type=int, default=TAUGHT_OUTCOMES, help="of them, the last, to all")
+    parser.add_argument(
+        "--taught", type=int, default=TAUGHT_OUTCOMES, help="the last ones, which the whole router records"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     print(
@@ -171,7 +171,7 @@ def main() -> None:
         if not taught:
             slowest_ms = max(slowest_ms, took_ms)
     took_s = time.process_time() - began
-    print(f"told in {took_s:.0f} s; slowest half minute of the windows {slowest_ms:.0f} ms")
+    print(f"recorded in {took_s:.0f} s; slowest half minute of the windows {slowest_ms:.0f} ms")
     report_memory("after them")
     print(f"{'ms':<32}{'first':>9}{'again: min':>12}{'median':>9}{'max':>9}")
     for name, ask in questions(traffic.router, given.types).items():

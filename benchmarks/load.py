@@ -1,9 +1,8 @@
-"""A gRPC load generator that shares no code with either server: frames over asyncio.
+"""A gRPC load generator that shares no code with the servers: HTTP/2 frames over asyncio.
 
-One call's frames are written from two prepared byte strings, and of the answers only
-the nine bytes of each frame's header are read, so that the generator costs a fraction
-of what a server does. A call counts as answered when its stream ends after a DATA
-frame; a stream that ends without one is an error, and ends the run.
+A call is written from two prepared byte strings, and only the nine-byte headers of the answers'
+frames are parsed, so the generator needs a fraction of a server's CPU. A call is answered when
+its stream ends after a DATA frame; a stream that ends without one is an error and ends the run.
 
     python benchmarks/load.py 127.0.0.1:50051 /package.Service/Method request.bin
 """
@@ -24,12 +23,12 @@ DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x3, 0x4
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 INITIAL_WINDOW_SIZE = 0x4
 LARGEST_WINDOW = 2**31 - 1
-"""Nothing is ever waited for: a run is over before two gigabytes of answers have come."""
+"""No flow control: a run ends before two gigabytes of answers have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of one run: calls per second, and latencies in milliseconds."""
+    """The result of one run."""
 
     calls: int
     calls_per_second: float
@@ -38,7 +37,7 @@ class Load:
 
 
 class Failed(Exception):
-    """The server did not answer as it should."""
+    """The server refused a call, or reset or closed the connection."""
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -46,7 +45,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 class Caller(asyncio.Protocol):
-    """One connection that keeps a number of calls open."""
+    """One connection that keeps a fixed number of calls open."""
 
     def __init__(self, authority: str, path: str, message: bytes, streams: int) -> None:
         headers = [
@@ -60,7 +59,7 @@ class Caller(asyncio.Protocol):
         ]
         encoder = Encoder()
         self._first = encoder.encode(headers)
-        self._block = encoder.encode(headers)  # every header is in the table by now
+        self._block = encoder.encode(headers)  # every header is in the dynamic table now
         self._body = struct.pack(">BI", 0, len(message)) + message
         self._streams = streams
         self._next = 1
@@ -137,14 +136,14 @@ class Caller(asyncio.Protocol):
 def _shown(block: bytes) -> str:
     try:
         return str(Decoder().decode(block))
-    except Exception as error:  # the block may need the table of the ones before
+    except Exception as error:  # the block may need the dynamic table of earlier ones
         return f"{block!r} ({error})"
 
 
 async def load(
     address: str, path: str, message: bytes, *, connections: int, streams: int, seconds: float
 ) -> Load:
-    """Calls as fast as answers come, and counts those of the last `seconds`."""
+    """Sends the next call when one is answered; counts those of the last `seconds`."""
     host, port = address.rsplit(":", 1)
     loop = asyncio.get_running_loop()
     callers = [

@@ -1,15 +1,15 @@
-"""What a thousand listeners cost: StreamMetrics beside SelectBackend, on one server.
+"""Cost of a thousand subscribers: StreamMetrics beside SelectBackend, on one server.
 
     python benchmarks/metrics.py                     # two minutes
-    python benchmarks/metrics.py --listeners 100 --rounds 3
+    python benchmarks/metrics.py --subscribers 100 --rounds 3
 
-A server is started, and in each round a lone caller and a busy one call SelectBackend, once
-with nobody listening and once with a thousand streams at intervals of one second, over
-connections of a hundred streams each. The listeners are frames over asyncio that share
-no code with the server, as in load.py; they acknowledge what they read, so the server never waits
-for them. Printed are the processor time that the server takes for the listeners alone, as a
-share of one core, the updates that came of those that were due, and the median and the 99th
-percentile of SelectBackend with and without, with their ratio within each round.
+In each round a single caller and a busy one call SelectBackend, once without subscribers and once
+with a thousand streams at intervals of one second, over connections of a hundred streams each.
+The subscribers are frames over asyncio that share no code with the server, as in load.py; they
+extend the flow-control window as they read, so the server never waits for them. Printed are the
+CPU time of the server for the subscribers alone, as a share of one core, the share of due updates
+that arrived, and the median and 99th percentile of SelectBackend with and without subscribers,
+with their ratio within each round.
 """
 
 import argparse
@@ -32,16 +32,16 @@ from serve import SERVICE, STARTED_AT, config, pinned, request_of
 from routing import wire
 
 STREAMS_PER_CONNECTION = 100
-"""Below the 128 watches that the server admits on one connection."""
+"""Below the server's limit of 128 streams of StreamMetrics per connection."""
 
 SETTLING_S = 2.5
-"""From the first listener to the first sample: all streams have begun, all first updates gone."""
+"""From the first stream to the first sample, so that all streams have received their first update."""
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class Listeners(Caller):
-    """A connection whose calls stay open: counts the messages that come."""
+class Subscribers(Caller):
+    """A connection whose calls stay open; counts received messages."""
 
     updates = 0
 
@@ -61,15 +61,15 @@ class Listeners(Caller):
 
 
 @asynccontextmanager
-async def listening(address: str, message: bytes, listeners: int) -> AsyncIterator[list[Listeners]]:
-    """So many streams; they end with the connections."""
+async def subscribed(address: str, message: bytes, subscribers: int) -> AsyncIterator[list[Subscribers]]:
+    """Opens this many streams, and closes their connections at the end."""
     host, port = address.rsplit(":", 1)
     path = f"{SERVICE}/StreamMetrics"
     connections = []
-    for first in range(0, listeners, STREAMS_PER_CONNECTION):
-        streams = min(STREAMS_PER_CONNECTION, listeners - first)
+    for first in range(0, subscribers, STREAMS_PER_CONNECTION):
+        streams = min(STREAMS_PER_CONNECTION, subscribers - first)
         _, protocol = await asyncio.get_running_loop().create_connection(
-            lambda streams=streams: Listeners(address, path, message, streams), host, int(port)
+            lambda streams=streams: Subscribers(address, path, message, streams), host, int(port)
         )
         connections.append(protocol)
     try:
@@ -100,13 +100,13 @@ def started(command: list[str]) -> Iterator[tuple[str, int]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, its threads included (Linux)."""
+    """CPU time of a process with all its threads (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 async def alone(pid: int, seconds: float) -> float:
-    """The share of a core that a server takes while nobody calls."""
+    """The share of a core that the server uses without calls."""
     before, began = cpu_seconds(pid), time.perf_counter()
     await asyncio.sleep(seconds)
     return (cpu_seconds(pid) - before) / (time.perf_counter() - began)
@@ -128,7 +128,7 @@ async def measure(address: str, pid: int, given: argparse.Namespace) -> None:
             samples.setdefault((streams, False), []).append(
                 await select(address, message, streams, given.seconds)
             )
-        async with listening(address, asked, given.listeners) as connections:
+        async with subscribed(address, asked, given.subscribers) as connections:
             await asyncio.sleep(SETTLING_S)
             before = sum(each.updates for each in connections)
             shares.append(await alone(pid, given.seconds))
@@ -138,17 +138,17 @@ async def measure(address: str, pid: int, given: argparse.Namespace) -> None:
                     await select(address, message, streams, given.seconds)
                 )
         await asyncio.sleep(0.5)
-    due = given.listeners * given.seconds
+    due = given.subscribers * given.seconds
     print(f"{'':<44}{'min':>9}{'median':>9}{'max':>9}")
-    show("server, share of a core, listeners alone", shares)
-    show("updates that came, of those due", [each / due for each in came])
+    show("server, share of a core, subscribers alone", shares)
+    show("share of due updates that arrived", [each / due for each in came])
     for streams in (1, 16):
         without, beside = samples[streams, False], samples[streams, True]
         for name in ("median_ms", "p99_ms"):
             plain, loaded = ([getattr(each, name) for each in row] for row in (without, beside))
             label = f"select, {streams} at once, {name.replace('_', ', ')}"
-            show(f"{label}, nobody listens", plain)
-            show(f"{label}, {given.listeners:,} listen", loaded)
+            show(f"{label}, no subscribers", plain)
+            show(f"{label}, {given.subscribers:,} subscribers", loaded)
             show("  ratio", [a / b for a, b in zip(loaded, plain, strict=True)])
 
 
@@ -157,13 +157,13 @@ def show(name: str, values: list[float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a thousand listeners cost.")
-    parser.add_argument("--listeners", type=int, default=1_000)
+    parser = argparse.ArgumentParser(description="Cost of many subscribers.")
+    parser.add_argument("--subscribers", type=int, default=1_000)
     parser.add_argument("--backends", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each sample")
     given = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}, {given.backends} backends, {given.listeners:,} listeners")
+    print(f"Python {sys.version.split()[0]}, {given.backends} backends, {given.subscribers:,} subscribers")
     with tempfile.TemporaryDirectory() as folder:
         serve = [sys.executable, "-m", "routing", "serve", "--host", "127.0.0.1", "--port", "0"]
         serve += ["--config", str(config(Path(folder), given.backends))]

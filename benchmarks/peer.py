@@ -1,8 +1,7 @@
-"""The peer: the official grpcio asyncio server with google protobuf, and a canned answer.
+"""The peer: the official grpcio asyncio server with google protobuf and a constant answer.
 
-It decides nothing, learns nothing and checks nothing: it parses the request, returns a
-response that was built at the start, and serialises that. It is what a router on grpcio
-could at best be.
+It parses the request and serialises a response that was built at the start, without deciding,
+learning or validating anything: an upper bound for a router on grpcio.
 """
 
 import argparse
@@ -21,7 +20,7 @@ FACTORS = ("performance", "cost", "reliability", "geo_proximity", "content_affin
 
 
 def compiled() -> tuple[Any, Any]:
-    """The schema as grpcio's own generator makes it."""
+    """Modules generated from the schema by grpcio's compiler."""
     folder = tempfile.mkdtemp(prefix="peer")
     include = Path(grpc_tools.__file__).parent / "_proto"
     flags = [f"-I{PROTO}", f"-I{include}", f"--python_out={folder}", f"--grpc_python_out={folder}"]

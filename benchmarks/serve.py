@@ -1,12 +1,12 @@
-"""Calls per second and latency: this server against the grpcio peer, and against itself.
+"""Calls per second and latency: this server against the grpcio peer, and against variants of itself.
 
-Two servers are started, pinned to one core, and loaded in turn from another; each round
-takes a sample of each, so that a machine whose speed drifts slows both. What counts is the
-ratio of one round; on a machine that is busy with something else as well, that of the CPU.
+Two servers are started, pinned to one core, and loaded in turn from another. Each round takes a
+sample of each, so a machine whose speed drifts slows both. The result is the ratio within a round;
+on a machine with other load, that of the CPU time.
 
     python benchmarks/serve.py                        # every measurement, about ten minutes
     python benchmarks/serve.py --only "select, 3"     # those whose name contains this
-    python benchmarks/serve.py --write docs/speed.md  # and puts the table into the page
+    python benchmarks/serve.py --write docs/speed.md  # and writes the table to the page
 
 Load comes from h2load (Debian's nghttp2-client) where it is installed, and otherwise, or
 with --portable, from benchmarks/load.py.
@@ -54,13 +54,13 @@ CONTENDERS: Mapping[str, tuple[str, ...]] = {
     "ours, no fast path": (*OURS, "--no-fast-path"),
     "ours, uvloop": (PYTHON, "-m", "routing", "serve", "--event-loop", "uvloop"),
 }
-"""The servers that are measured against each other, and what starts them."""
+"""The servers that are compared, and the commands that start them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of the result: which call, how hard, and two contenders of which the first is
-    divided by the second. `full` fills the first one's history; `bar` is what must be reached."""
+    """One comparison: the call, the load, and two contenders; ratios are first ÷ second. `full`
+    fills the first one's history; `bar` is the requirement."""
 
     name: str
     method: str
@@ -103,7 +103,7 @@ MEASUREMENTS = (
 
 
 class Sample(NamedTuple):
-    """`cpu_us` is what the server's process took for a call; not a number where /proc does not tell."""
+    """`cpu_us` is the CPU time of the server's process per call; NaN without /proc."""
 
     calls_per_second: float
     median_ms: float
@@ -112,22 +112,22 @@ class Sample(NamedTuple):
 
 
 class Server(NamedTuple):
-    """One that runs."""
+    """A running server."""
 
     address: str
     process: int
 
     def cpu_s(self) -> float:
-        """The CPU that its process has taken, all threads and the kernel's part included."""
-        told = Path(f"/proc/{self.process}/stat")
-        if not told.exists():
+        """CPU time of its process, user and system, all threads."""
+        stat = Path(f"/proc/{self.process}/stat")
+        if not stat.exists():
             return nan
-        fields = told.read_text().rpartition(")")[2].split()
+        fields = stat.read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pinned(command: Sequence[str], core: int) -> list[str]:
-    """The command on one core, where there are two and something to pin it with."""
+    """The command pinned to a core, if there are two cores and taskset."""
     if len(CORES) < 2 or not shutil.which("taskset"):
         return list(command)
     return ["taskset", "-c", str(CORES[core]), *command]
@@ -135,7 +135,7 @@ def pinned(command: Sequence[str], core: int) -> list[str]:
 
 @contextmanager
 def running(command: Sequence[str]) -> Iterator[Server]:
-    """A server, pinned to the first core, once it says that it is ready."""
+    """Starts a server pinned to the first core, and waits until it is ready."""
     process = subprocess.Popen(
         pinned(command, 0), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -155,7 +155,7 @@ def running(command: Sequence[str]) -> Iterator[Server]:
 
 
 def config(folder: Path, backends: int) -> Path:
-    """Made-up backends with everything that a decision looks at."""
+    """Writes a config file of backends with all attributes that a decision uses."""
     path = folder / f"{backends}.toml"
     rows = [
         f'[[backends]]\nid = "backend-{number}"\nregion = "region-{number % 7}"\n'
@@ -169,7 +169,7 @@ def config(folder: Path, backends: int) -> Path:
 
 
 def request_of(method: str, at: datetime, number: int = 0, backends: int = 1) -> bytes:
-    """A typical request: a place, a type, a size, some metadata."""
+    """A typical request with place, type, size and metadata."""
     if method == "RecordOutcome":
         message: object = wire.RecordOutcomeRequest(
             backend_id=f"backend-{number % backends}",
@@ -193,7 +193,7 @@ def request_of(method: str, at: datetime, number: int = 0, backends: int = 1) ->
 
 
 def remember(address: str, backends: int, outcomes: int) -> None:
-    """Fills the whole retention: outcomes spread over a week, backends and content types."""
+    """Records outcomes spread over a week, backends and content types."""
     import asyncio
 
     from grpclib.client import Channel
@@ -229,7 +229,7 @@ def sample(server: Server, one: Measurement, message: Path, seconds: float, h2lo
         load = subprocess.Popen(
             pinned(command, -1), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        # Of the server's CPU, what falls into the middle of the time that is measured.
+        # The CPU time of the middle of the sample.
         time.sleep(warm_up + 0.1 * seconds)
         before, began = server.cpu_s(), time.perf_counter()
         time.sleep(0.7 * seconds)
@@ -266,7 +266,7 @@ def _read_h2load(said: str, log: IO[str]) -> Sample:
 
 
 def command(contender: str, one: Measurement, folder: Path) -> list[str]:
-    """What starts a contender for this measurement."""
+    """The command that starts a contender for this measurement."""
     if contender == "peer":
         return [*CONTENDERS[contender], "--backends", str(one.backends)]
     where = ["--host", "127.0.0.1", "--port", "0", "--config", str(config(folder, one.backends))]
@@ -288,7 +288,7 @@ def measure(
             remember(first.address, one.backends, history)
         taken = []
         for number in range(rounds):
-            # Whoever comes first finds another machine than who comes second: they take turns.
+            # The order alternates, since the first and the second sample meet different conditions.
             order = (first, second) if number % 2 else (second, first)
             samples = {server: sample(server, one, message, seconds, h2load) for server in order}
             taken.append((samples[first], samples[second]))
@@ -305,7 +305,7 @@ HEADS = {
 
 
 def lines(one: Measurement, taken: Sequence[tuple[Sample, Sample]]) -> list[list[str]]:
-    """The spreads of the first, of the second, and of the ratios of each round."""
+    """Spreads of the first, of the second, and of their ratio within each round."""
     firsts, seconds = ([pair[at] for pair in taken] for at in (0, 1))
     return [
         [one.first, *(spread([getattr(it, name) for it in firsts], form) for name, form in FORMS.items())],
@@ -326,7 +326,7 @@ def show(one: Measurement, rows: list[list[str]]) -> None:
 
 
 def table(results: Mapping[Measurement, list[list[str]]], facts: str) -> str:
-    """The results as the page holds them."""
+    """The results as a Markdown table."""
     rows = [("measurement", "who", *HEADS.values()), ("---",) * (2 + len(HEADS))]
     for one, each in results.items():
         names = (title(one), "", "")
@@ -335,17 +335,17 @@ def table(results: Mapping[Measurement, list[list[str]]], facts: str) -> str:
 
 
 def write(page: Path, text: str) -> None:
-    """Puts the table between the page's markers."""
+    """Writes the table between the page's markers."""
     before, rest = page.read_text().split("<!-- serve -->\n")
     _, after = rest.split("<!-- /serve -->")
     page.write_text(f"{before}<!-- serve -->\n{text}\n<!-- /serve -->{after}")
 
 
 def machine() -> str:
-    """What the figures are of."""
+    """Python version and machine of the figures."""
     cpu = "unknown"
-    if (told := Path("/proc/cpuinfo")).exists():
-        cpu = dict(re.findall(r"^(model name)\s*: (.*)$", told.read_text(), re.MULTILINE)).get(
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        cpu = dict(re.findall(r"^(model name)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)).get(
             "model name", cpu
         )
     return f"Python {platform.python_version()}, {len(CORES)} cores ({cpu}, {platform.machine()})"
@@ -364,7 +364,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each sample")
     parser.add_argument("--history", type=int, default=20_000, help="outcomes of a full history")
     parser.add_argument("--only", default="", help="measurements whose name contains this")
-    parser.add_argument("--portable", action="store_true", help="our own generator, even where h2load is")
+    parser.add_argument(
+        "--portable", action="store_true", help="use benchmarks/load.py even if h2load is installed"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="a page whose table to replace")
     given = parser.parse_args()
     h2load = None if given.portable else shutil.which("h2load")

@@ -1,8 +1,8 @@
-"""The server without its guards, to measure what they cost: for trusted clients on this machine only.
+"""The server without its guards, to measure their cost. For trusted clients on this machine only.
 
-The same arguments as `routing serve`. What is taken out: the gate's look at every frame, the
-budget that frames are paid from, the check of every request's headers, and every limit that
-a number can lift. What stays is what an answer needs: header blocks, windows, order.
+Takes the arguments of `routing serve`. Removed are the frame filter, the frame budget, the
+validation of request headers, and all numeric limits. What an answer needs stays: header blocks,
+flow-control windows, ordering.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from routing.server.run import serve
 BOUNDLESS = 1 << 30
 
 KEPT = {"max_header_list_bytes", "small_data_bytes", "linger_seconds", "pause_seconds", "fast"}
-"""Limits that are no count of anything that a client could have more of."""
+"""Limits that do not bound a resource of a client."""
 
 
 def without_guards() -> Http2Limits:
-    """Takes the guards out of this process."""
+    """Disables the guards in this process; returns limits without bounds."""
 
-    def admit(gate: FrameFilter, size: int, kind: int, flags: int, stream: int) -> bool:
-        gate.greeted |= kind == SETTINGS
+    def admit(frame_filter: FrameFilter, size: int, kind: int, flags: int, stream: int) -> bool:
+        frame_filter.greeted |= kind == SETTINGS
         return True
 
     FrameFilter._admit = admit  # type: ignore[method-assign]
