@@ -18,9 +18,12 @@ from typing import NamedTuple
 
 from routing.core.model import Location, Operation, Query
 
-DECISIONS_PER_BUCKET = 128
+DECISIONS_PER_BUCKET = 48
 """In a full table. A bucket costs 41 bytes beside 8 for each entry, so fewer decisions would cost
 more memory; more would cost time, since a bucket is copied when an entry is added."""
+
+SLOTS_AT_ONCE = 64
+"""By which the columns grow: one by one costs a microsecond for each decision."""
 
 MAX_COUNTED_BEFORE = 0xFFFF
 """What is kept of `inflight_before`. It has two bytes; more load than this teaches nothing more."""
@@ -30,7 +33,11 @@ _LENGTHS = Struct("<HHH")
 
 _COORDINATES = Struct("<dd")
 _ENTRY = Struct("<II")
-_TAG = Struct("<I")
+_pack_entry = _ENTRY.pack
+_pack_tag = Struct("<I").pack
+_unpack_slot = Struct("<I").unpack_from
+_pack_lengths = _LENGTHS.pack
+_unpack_lengths = _LENGTHS.unpack_from
 
 _IN_USE, _QUEUED, _RETRIEVE, _HAS_LOCATION, _HAS_COORDINATES = 1, 2, 4, 8, 16
 _NONE = 0xFFFF_FFFF
@@ -64,49 +71,52 @@ class SlotIndex:
     """{hash of a key: slots}, for about 10 bytes an entry.
 
     A bucket is the `bytes` of its entries: four bytes of the hash, four of the slot. Different keys
-    may have the same four bytes, so the caller compares what it finds in a slot.
+    may have the same four bytes, so the caller compares what it finds in a slot. `PendingTable`
+    reads the buckets itself where every decision passes.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._size = max(1, capacity // DECISIONS_PER_BUCKET)
-        self._buckets = [b""] * self._size
+        self.size = max(1, capacity // DECISIONS_PER_BUCKET)
+        self.buckets = [b""] * self.size
 
     def __len__(self) -> int:
-        return sum(map(len, self._buckets)) // _ENTRY.size
+        return sum(map(len, self.buckets)) // _ENTRY.size
 
     def slots(self, key_hash: int) -> Sequence[int]:
         """The slots that were added for this hash, and possibly others."""
-        bucket = self._buckets[key_hash % self._size]
-        tag = _TAG.pack(key_hash >> 24 & _NONE)
+        bucket = self.buckets[key_hash % self.size]
+        if not bucket:
+            return ()
+        tag = _pack_tag(key_hash >> 24 & _NONE)
         at = bucket.find(tag)
         if at < 0:
             return ()
         found = []
         while at >= 0:
-            if not at % _ENTRY.size:
-                found.append(_ENTRY.unpack_from(bucket, at)[1])
+            if not at & 7:
+                found.append(_unpack_slot(bucket, at + 4)[0])
             at = bucket.find(tag, at + 1)
         return found
 
     def add(self, key_hash: int, slot: int) -> None:
         """Adds a slot."""
-        self._buckets[key_hash % self._size] += _ENTRY.pack(key_hash >> 24 & _NONE, slot)
+        self.buckets[key_hash % self.size] += _pack_entry(key_hash >> 24 & _NONE, slot)
 
     def position(self, key_hash: int, slot: int) -> int:
         """Where the slot stands in the bucket of this hash; negative if it was not added."""
-        bucket = self._buckets[key_hash % self._size]
-        entry = _ENTRY.pack(key_hash >> 24 & _NONE, slot)
+        bucket = self.buckets[key_hash % self.size]
+        entry = _pack_entry(key_hash >> 24 & _NONE, slot)
         at = bucket.find(entry)
-        while at > 0 and at % _ENTRY.size:
+        while at > 0 and at & 7:
             at = bucket.find(entry, at + 1)
         return at
 
     def replace(self, key_hash: int, position: int, slot: int) -> None:
         """Puts another slot in the place of the one there, or nothing where `slot` is _NONE."""
-        number = key_hash % self._size
-        bucket = self._buckets[number]
-        new = b"" if slot == _NONE else _ENTRY.pack(key_hash >> 24 & _NONE, slot)
-        self._buckets[number] = bucket[:position] + new + bucket[position + _ENTRY.size :]
+        number = key_hash % self.size
+        bucket = self.buckets[number]
+        new = b"" if slot == _NONE else _pack_entry(key_hash >> 24 & _NONE, slot)
+        self.buckets[number] = bucket[:position] + new + bucket[position + _ENTRY.size :]
 
 
 class PendingTable:
@@ -181,14 +191,16 @@ class PendingTable:
 
     def find(self, request_id: str) -> int | None:
         """The slot of the decision on this request, or None."""
-        slots = self._by_request.slots(hash(request_id))
-        if slots:
-            encoded = request_id.encode(errors="surrogatepass")
-            end = _LENGTHS.size + len(encoded)
-            for slot in slots:
-                texts = self._texts[slot]
-                if texts[_LENGTHS.size : end] == encoded and _LENGTHS.unpack_from(texts)[0] == len(encoded):
+        key_hash, index = hash(request_id), self._by_request
+        bucket, tag = index.buckets[key_hash % index.size], _pack_tag(key_hash >> 24 & _NONE)
+        at = bucket.find(tag)
+        while at >= 0:
+            if not at & 7:
+                slot: int = _unpack_slot(bucket, at + 4)[0]
+                texts, encoded = self._texts[slot], request_id.encode()
+                if texts.startswith(encoded, _LENGTHS.size) and _unpack_lengths(texts)[0] == len(encoded):
                     return slot
+            at = bucket.find(tag, at + 1)
         return None
 
     def head(self, content_hash: str, backend_id: str) -> int | None:
@@ -196,10 +208,10 @@ class PendingTable:
         slots = self._heads.slots(hash((content_hash, backend_id)))
         if slots:
             number = self._numbers.get(backend_id)
-            encoded = content_hash.encode(errors="surrogatepass")
+            encoded = content_hash.encode()
             for slot in slots:
                 texts = self._texts[slot]
-                start, size, _ = _LENGTHS.unpack_from(texts)
+                start, size, _ = _unpack_lengths(texts)
                 if (
                     self._backend[slot] == number
                     and size == len(encoded)
@@ -211,7 +223,7 @@ class PendingTable:
     def decision(self, slot: int) -> PendingDecision:
         """The decision in this slot."""
         texts, state = self._texts[slot], self._states[slot]
-        request_size, hash_size, type_size = _LENGTHS.unpack_from(texts)
+        request_size, hash_size, type_size = _unpack_lengths(texts)
         hash_at = _LENGTHS.size + request_size
         type_at = hash_at + hash_size
         at = type_at + type_size
@@ -221,12 +233,12 @@ class PendingTable:
             if state & _HAS_COORDINATES:
                 latitude, longitude = _COORDINATES.unpack_from(texts, at)
                 at += _COORDINATES.size
-            location = Location(latitude, longitude, texts[at:].decode(errors="surrogatepass"))
+            location = Location(latitude, longitude, texts[at:].decode())
         return PendingDecision(
             self._names[self._backend[slot]],
-            texts[_LENGTHS.size : hash_at].decode(errors="surrogatepass"),
-            texts[hash_at:type_at].decode(errors="surrogatepass"),
-            texts[type_at : type_at + type_size].decode(errors="surrogatepass"),
+            texts[_LENGTHS.size : hash_at].decode(),
+            texts[hash_at:type_at].decode(),
+            texts[type_at : type_at + type_size].decode(),
             self._size_bytes[slot],
             Operation.RETRIEVE if state & _RETRIEVE else Operation.STORE,
             location,
@@ -250,7 +262,7 @@ class PendingTable:
         """Adds the decision for this backend, and returns its slot. No decision may be in the
         way, and none on the same request in the table."""
         slot = self._end % self._capacity
-        if slot == len(self._states):
+        if slot >= len(self._states):
             self._grow()
         self._end += 1
         self._count += 1
@@ -262,22 +274,23 @@ class PendingTable:
         self._inflight_until[slot] = inflight_until or _ENDED
         self._size_bytes[slot] = query.size_bytes
         self._backend[slot] = number
-        self._inflight_before[slot] = min(inflight_before, MAX_COUNTED_BEFORE)
-        request_id, content_hash = query.request_id, query.content_hash
-        request = request_id.encode(errors="surrogatepass")
-        content = content_hash.encode(errors="surrogatepass")
-        kind = query.content_type.encode(errors="surrogatepass")
-        lengths = _LENGTHS.pack(len(request), len(content), len(kind))
-        state, where = _place(query.location)
-        self._texts[slot] = b"".join((lengths, request, content, kind, where))
-        if query.operation is Operation.RETRIEVE:
-            state |= _RETRIEVE
+        self._inflight_before[slot] = (
+            inflight_before if inflight_before < MAX_COUNTED_BEFORE else MAX_COUNTED_BEFORE
+        )
+        request_id, content_hash, location = query.request_id, query.content_hash, query.location
+        texts = request_id.encode(), content_hash.encode(), query.content_type.encode()
+        self._texts[slot] = _pack_lengths(*map(len, texts)) + b"".join(texts)
+        state = _IN_USE if query.operation is Operation.STORE else _IN_USE | _RETRIEVE
+        if location is not None:
+            bits, where = _place(location)
+            state |= bits
+            self._texts[slot] += where
         if request_id:
             self._by_request.add(hash(request_id), slot)
         if awaited and (content_hash or not request_id):
             state |= _QUEUED
             self._enqueue(slot, content_hash, backend_id)
-        self._states[slot] = state | _IN_USE
+        self._states[slot] = state
         return slot
 
     def dequeue(self, decision: PendingDecision) -> None:
@@ -288,13 +301,13 @@ class PendingTable:
     def remove(self, slot: int) -> None:
         """Removes a decision, whose operation is over or does not matter."""
         texts = self._texts[slot]
-        request_size, hash_size, _ = _LENGTHS.unpack_from(texts)
+        request_size, hash_size, _ = _unpack_lengths(texts)
         at = _LENGTHS.size + request_size
         if request_size:
-            key_hash = hash(texts[_LENGTHS.size : at].decode(errors="surrogatepass"))
+            key_hash = hash(texts[_LENGTHS.size : at].decode())
             self._by_request.replace(key_hash, self._by_request.position(key_hash, slot), _NONE)
         if self._states[slot] & _QUEUED:
-            content_hash = texts[at : at + hash_size].decode(errors="surrogatepass")
+            content_hash = texts[at : at + hash_size].decode()
             self._leave_queue(slot, content_hash, self._names[self._backend[slot]])
         self._texts[slot] = b""
         self._states[slot] = 0
@@ -304,22 +317,28 @@ class PendingTable:
             self._oldest += 1
 
     def _grow(self) -> None:
-        self._texts.append(b"")
-        self._states.append(0)
-        self._decided_at.append(0.0)
-        self._inflight_until.append(_ENDED)
-        self._size_bytes.append(0)
-        self._backend.append(0)
-        self._inflight_before.append(0)
-        self._next.append(_NONE)
-        self._last.append(_NONE)
+        self._texts.extend([b""] * SLOTS_AT_ONCE)
+        self._states.extend(bytes(SLOTS_AT_ONCE))
+        for column in (
+            self._decided_at,
+            self._inflight_until,
+            self._size_bytes,
+            self._backend,
+            self._inflight_before,
+            self._next,
+            self._last,
+        ):
+            column.frombytes(bytes(SLOTS_AT_ONCE * column.itemsize))
 
     def _enqueue(self, slot: int, content_hash: str, backend_id: str) -> None:
-        head = self.head(content_hash, backend_id)
+        key_hash, heads = hash((content_hash, backend_id)), self._heads
+        number, tag = key_hash % heads.size, key_hash >> 24 & _NONE
+        bucket = heads.buckets[number]
         self._next[slot] = _NONE
+        head = None if bucket.find(_pack_tag(tag)) < 0 else self.head(content_hash, backend_id)
         if head is None:
             self._last[slot] = slot
-            self._heads.add(hash((content_hash, backend_id)), slot)
+            heads.buckets[number] = bucket + _pack_entry(tag, slot)
         else:
             self._next[self._last[head]] = slot
             self._last[head] = slot
@@ -338,11 +357,9 @@ class PendingTable:
         self._heads.replace(key_hash, position, following)
 
 
-def _place(location: Location | None) -> tuple[int, bytes]:
+def _place(location: Location) -> tuple[int, bytes]:
     """The state bits of a location, and its bytes."""
-    if location is None:
-        return 0, b""
-    region = location.region.encode(errors="surrogatepass")
+    region = location.region.encode()
     if location.latitude is None or location.longitude is None:
         return _HAS_LOCATION, region
     return _HAS_LOCATION | _HAS_COORDINATES, _COORDINATES.pack(location.latitude, location.longitude) + region

@@ -125,10 +125,14 @@ class Placement:
             if slot is not None:
                 self._remove(slot)
             self._repeats.note_decided(request_id)
-        inflight_s = max(MIN_INFLIGHT_S, INFLIGHT_EXPECTED_FACTOR * expected_ms / 1e3)
-        until = now + min(inflight_s, PENDING_TTL_S)
-        self._add(query, backend_id, now, until, self._inflight.get(backend_id, 0))
-        self._silent_since.setdefault(backend_id, now)
+        inflight_s = INFLIGHT_EXPECTED_FACTOR * expected_ms / 1e3
+        if inflight_s < MIN_INFLIGHT_S:
+            inflight_s = MIN_INFLIGHT_S
+        elif inflight_s > PENDING_TTL_S:
+            inflight_s = PENDING_TTL_S
+        self._add(query, backend_id, now, now + inflight_s, self._inflight.get(backend_id, 0))
+        if backend_id not in self._silent_since:
+            self._silent_since[backend_id] = now
 
     def cancel(self, request_id: str) -> None:
         """Removes the pending decision of this request, if there is one, and ends its flight."""
@@ -240,7 +244,8 @@ class Placement:
         if until is not None:
             self._inflight[backend_id] = self._inflight.get(backend_id, 0) + 1
             self._expiries.add(until, slot)
-            self._next_at = min(self._next_at, until)
+            if until < self._next_at:
+                self._next_at = until
             if self._expiries.count > 2 * len(table) + 1000:
                 self._sweep_expiries()
 

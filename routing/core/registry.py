@@ -130,6 +130,11 @@ class Registry:
             self._places[backend.id] = place(backend.latitude, backend.longitude)
 
 
+def discovered_among(backends: Iterable[Backend]) -> frozenset[str]:
+    """The names of those that are not configured."""
+    return frozenset(backend.id for backend in backends if backend.discovered)
+
+
 def _reason_ineligible(backend: Backend, query: Query, holders: Collection[str]) -> str | None:
     """Why the backend is not eligible for the query, or None if it is."""
     if not backend.enabled:

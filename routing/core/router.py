@@ -27,7 +27,7 @@ from routing.core.model import (
 )
 from routing.core.placement import MAX_PENDING, Placement
 from routing.core.precedence import precedence
-from routing.core.registry import Registry
+from routing.core.registry import Registry, discovered_among
 from routing.core.scoring import STRATEGIES, default_weights, rank, scores, weight_table
 from routing.core.suspension import Breaker, Suspensions
 from routing.core.usage.recent import Recent
@@ -163,8 +163,7 @@ class Router:
         probe, limit = available.probe, 1 + MAX_ALTERNATIVES
         chosen, *others = rank(query, candidates, weights, first=probe, after=after, limit=limit)
         self._note_decision(query, chosen.backend_id, chosen.estimate.expected_ms, now)
-        named = available.backends if query.available_backends else ()
-        discovered = frozenset(backend.id for backend in named if backend.discovered)
+        discovered = discovered_among(available.backends) if query.available_backends else frozenset()
         circumstances = (probe is not None, available.waiting, ineligible, available.gave_way, discovered)
         return Decision(query, chosen, tuple(others), weights, now, *circumstances)
 
