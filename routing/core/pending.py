@@ -12,35 +12,27 @@ before its slot is used again: all that stand before it in the queue are older.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
 from routing.core.model import Location, Operation, Query
-
-DECISIONS_PER_BUCKET = 48
-"""In a full table. A bucket costs 41 bytes beside 8 for each entry, so fewer decisions would cost
-more memory; more would cost time, since a bucket is copied when an entry is added."""
+from routing.core.slot_index import NO_SLOT, SlotIndex, pack_entry, pack_tag, unpack_slot
 
 SLOTS_AT_ONCE = 64
 """By which the columns grow: one by one costs a microsecond for each decision."""
 
-MAX_COUNTED_BEFORE = 0xFFFF
+MAX_BEFORE = 0xFFFF
 """What is kept of `inflight_before`. It has two bytes; more load than this teaches nothing more."""
 
 _LENGTHS = Struct("<HHH")
 """Of the request_id, the content hash and the content type, in front of them."""
 
 _COORDINATES = Struct("<dd")
-_ENTRY = Struct("<II")
-_pack_entry = _ENTRY.pack
-_pack_tag = Struct("<I").pack
-_unpack_slot = Struct("<I").unpack_from
 _pack_lengths = _LENGTHS.pack
 _unpack_lengths = _LENGTHS.unpack_from
 
 _IN_USE, _QUEUED, _RETRIEVE, _HAS_LOCATION, _HAS_COORDINATES = 1, 2, 4, 8, 16
-_NONE = 0xFFFF_FFFF
 _ENDED = 0.0
 
 
@@ -65,58 +57,6 @@ class PendingDecision(NamedTuple):
     awaited: bool = True
     inflight_before: int = 0
     slot: int = -1
-
-
-class SlotIndex:
-    """{hash of a key: slots}, for about 10 bytes an entry.
-
-    A bucket is the `bytes` of its entries: four bytes of the hash, four of the slot. Different keys
-    may have the same four bytes, so the caller compares what it finds in a slot. `PendingTable`
-    reads the buckets itself where every decision passes.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.size = max(1, capacity // DECISIONS_PER_BUCKET)
-        self.buckets = [b""] * self.size
-
-    def __len__(self) -> int:
-        return sum(map(len, self.buckets)) // _ENTRY.size
-
-    def slots(self, key_hash: int) -> Sequence[int]:
-        """The slots that were added for this hash, and possibly others."""
-        bucket = self.buckets[key_hash % self.size]
-        if not bucket:
-            return ()
-        tag = _pack_tag(key_hash >> 24 & _NONE)
-        at = bucket.find(tag)
-        if at < 0:
-            return ()
-        found = []
-        while at >= 0:
-            if not at & 7:
-                found.append(_unpack_slot(bucket, at + 4)[0])
-            at = bucket.find(tag, at + 1)
-        return found
-
-    def add(self, key_hash: int, slot: int) -> None:
-        """Adds a slot."""
-        self.buckets[key_hash % self.size] += _pack_entry(key_hash >> 24 & _NONE, slot)
-
-    def position(self, key_hash: int, slot: int) -> int:
-        """Where the slot stands in the bucket of this hash; negative if it was not added."""
-        bucket = self.buckets[key_hash % self.size]
-        entry = _pack_entry(key_hash >> 24 & _NONE, slot)
-        at = bucket.find(entry)
-        while at > 0 and at & 7:
-            at = bucket.find(entry, at + 1)
-        return at
-
-    def replace(self, key_hash: int, position: int, slot: int) -> None:
-        """Puts another slot in the place of the one there, or nothing where `slot` is _NONE."""
-        number = key_hash % self.size
-        bucket = self.buckets[number]
-        new = b"" if slot == _NONE else _pack_entry(key_hash >> 24 & _NONE, slot)
-        self.buckets[number] = bucket[:position] + new + bucket[position + _ENTRY.size :]
 
 
 class PendingTable:
@@ -192,11 +132,11 @@ class PendingTable:
     def find(self, request_id: str) -> int | None:
         """The slot of the decision on this request, or None."""
         key_hash, index = hash(request_id), self._by_request
-        bucket, tag = index.buckets[key_hash % index.size], _pack_tag(key_hash >> 24 & _NONE)
+        bucket, tag = index.buckets[key_hash % index.size], pack_tag(key_hash >> 24 & NO_SLOT)
         at = bucket.find(tag)
         while at >= 0:
             if not at & 7:
-                slot: int = _unpack_slot(bucket, at + 4)[0]
+                slot: int = unpack_slot(bucket, at + 4)[0]
                 texts, encoded = self._texts[slot], request_id.encode()
                 if texts.startswith(encoded, _LENGTHS.size) and _unpack_lengths(texts)[0] == len(encoded):
                     return slot
@@ -274,9 +214,7 @@ class PendingTable:
         self._inflight_until[slot] = inflight_until or _ENDED
         self._size_bytes[slot] = query.size_bytes
         self._backend[slot] = number
-        self._inflight_before[slot] = (
-            inflight_before if inflight_before < MAX_COUNTED_BEFORE else MAX_COUNTED_BEFORE
-        )
+        self._inflight_before[slot] = inflight_before if inflight_before < MAX_BEFORE else MAX_BEFORE
         request_id, content_hash, location = query.request_id, query.content_hash, query.location
         texts = request_id.encode(), content_hash.encode(), query.content_type.encode()
         self._texts[slot] = _pack_lengths(*map(len, texts)) + b"".join(texts)
@@ -305,7 +243,7 @@ class PendingTable:
         at = _LENGTHS.size + request_size
         if request_size:
             key_hash = hash(texts[_LENGTHS.size : at].decode())
-            self._by_request.replace(key_hash, self._by_request.position(key_hash, slot), _NONE)
+            self._by_request.replace(key_hash, self._by_request.position(key_hash, slot), NO_SLOT)
         if self._states[slot] & _QUEUED:
             content_hash = texts[at : at + hash_size].decode()
             self._leave_queue(slot, content_hash, self._names[self._backend[slot]])
@@ -332,13 +270,13 @@ class PendingTable:
 
     def _enqueue(self, slot: int, content_hash: str, backend_id: str) -> None:
         key_hash, heads = hash((content_hash, backend_id)), self._heads
-        number, tag = key_hash % heads.size, key_hash >> 24 & _NONE
+        number, tag = key_hash % heads.size, key_hash >> 24 & NO_SLOT
         bucket = heads.buckets[number]
-        self._next[slot] = _NONE
-        head = None if bucket.find(_pack_tag(tag)) < 0 else self.head(content_hash, backend_id)
+        self._next[slot] = NO_SLOT
+        head = None if bucket.find(pack_tag(tag)) < 0 else self.head(content_hash, backend_id)
         if head is None:
             self._last[slot] = slot
-            heads.buckets[number] = bucket + _pack_entry(tag, slot)
+            heads.buckets[number] = bucket + pack_entry(tag, slot)
         else:
             self._next[self._last[head]] = slot
             self._last[head] = slot
@@ -350,9 +288,9 @@ class PendingTable:
         if position < 0:
             return  # it is not the head, and is skipped when the head reaches it
         following = self._next[slot]
-        while following != _NONE and not self._states[following] & _QUEUED:
+        while following != NO_SLOT and not self._states[following] & _QUEUED:
             following = self._next[following]
-        if following != _NONE:
+        if following != NO_SLOT:
             self._last[following] = self._last[slot]
         self._heads.replace(key_hash, position, following)
 

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from makers import NOON, Clock, router
 
 from routing.core.model import Location, Operation, Query
-from routing.core.pending import PendingDecision, PendingTable, SlotIndex
+from routing.core.pending import PendingDecision, PendingTable
 from routing.core.placement import Placement
+from routing.core.slot_index import SlotIndex
 
 MOST_BYTES = 250
 """The contract's bound on one decision, at ids of 36 bytes and hashes of 64."""
