@@ -5,6 +5,7 @@ than 3.11.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -167,15 +168,19 @@ def _plain_sites(rules: WorldRules, random: Random) -> Sequence[Backend]:
 
 
 def drawn_profiles(rules: WorldRules, random: Random) -> Iterator[Backend]:
-    """Draws distinct pairs of service and region."""
+    """Draws pairs of service and region, each at most `copies` times."""
     everywhere = [
         (service, region)
         for service in services().values()
         for region in regions().values()
         if service.name in rules.services and service.offered_in(region.name)
     ]
-    for service, region in random.sample(everywhere, rules.backends):
-        yield profile(service, region, max_inflight=round(drawn(rules.max_inflight, random)))
+    taken: Counter[str] = Counter()
+    for service, region in random.sample(everywhere, rules.backends, counts=[rules.copies] * len(everywhere)):
+        known = profile(service, region, max_inflight=round(drawn(rules.max_inflight, random)))
+        taken[known.id] += 1
+        number = taken[known.id]
+        yield known if number == 1 else replace(known, id=f"{known.id}-{number}")
 
 
 def profile(service: Service, region: Region, *, max_inflight: int | None = None) -> Backend:

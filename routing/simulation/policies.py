@@ -88,7 +88,7 @@ POLICIES: Mapping[str, PolicyRow] = MappingProxyType(
             PolicyRow("least-time", "EWMA latency times operations in flight", LeastTime),
             PolicyRow("ejection", "least request and outlier ejection, as Envoy", OutlierEjection),
             PolicyRow("ducb", "discounted UCB on what the rules leave unexplained", DiscountedUcb),
-            PolicyRow("linucb", "LinUCB likewise, from MABWiser; needs the extra peers", LinUcb),
+            PolicyRow("linucb", "LinUCB on the same residuals, from MABWiser; needs the extra peers", LinUcb),
             PolicyRow("round-robin", "one after the other", RoundRobin),
             PolicyRow("random", "uniformly random", Uniform),
             PolicyRow("clairvoyant", "knows the truth of the moment, but not the luck", Clairvoyant),

@@ -62,7 +62,8 @@ FACTOR = span(0.01, 1000)
 class WorldRules:
     """`[world]`: the backends, and how far their true behaviour is from their profiles."""
 
-    backends: int = _key(8, whole(2, 100), "number of backends; not used with --config")
+    backends: int = _key(8, whole(2, 1000), "number of backends; not used with --config")
+    copies: int = _key(1, whole(1, 100), "how often a service can be drawn in the same region")
     network: str = _key(
         "",
         text(0, 4096),
@@ -247,6 +248,7 @@ def _check_services(world: WorldRules, where: str) -> None:
         for service in services().values()
         for region in regions()
     )
+    sites *= world.copies
     if world.backends > sites:
         expected = (
             f"expected at most {sites}, the number of regions with these services, got {world.backends}"

@@ -38,7 +38,7 @@ def written(folder: Path, content: str | bytes, name: str = "trace") -> str:
 
 
 class Text(Source):
-    """A trace that stands in memory."""
+    """A trace in memory."""
 
     def __init__(self, content: str | bytes) -> None:
         super().__init__("text")

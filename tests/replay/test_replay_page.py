@@ -1,6 +1,6 @@
-"""docs/replay.md says what the code says, and shows what the commands print.
+"""docs/replay.md agrees with the code, and shows the actual output of the commands.
 
-`PYTHONPATH=tests python -m tests.replay.test_replay_page` writes the table and the outputs anew.
+`PYTHONPATH=tests python -m tests.replay.test_replay_page` rewrites the table and the outputs.
 """
 
 import json
@@ -37,7 +37,7 @@ def columns_table() -> str:
 
 
 def printed(line: str) -> str:
-    """What a shell shows of it, with both streams, as in a terminal of 120 columns."""
+    """Output of a shell, both streams, as in a terminal of 120 columns."""
     done = subprocess.run(
         ["bash", "-c", f'routing() {{ "{command()[0]}" -m routing "$@"; }}; {line}'],
         cwd=ROOT,
@@ -66,9 +66,9 @@ def test_the_table_of_columns_is_that_of_the_code() -> None:
 
 def test_every_key_of_the_json_is_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     main(["replay", str(ROOT / "examples" / "simulated-trace.csv"), "--json"])
-    told = set(re.findall(r"`(\w+)`", PAGE.partition("| key | what |")[2]))
+    documented = set(re.findall(r"`(\w+)`", PAGE.partition("| key | what |")[2]))
     names = {"bucket-frankfurt", "bucket-oregon", "disk-in-the-cellar", "filecoin", "ipfs", "s3"}
-    assert keys(json.loads(capsys.readouterr().out)) - names <= told
+    assert keys(json.loads(capsys.readouterr().out)) - names <= documented
 
 
 def keys(values: dict[str, Any]) -> set[str]:
@@ -77,7 +77,7 @@ def keys(values: dict[str, Any]) -> set[str]:
 
 
 def rewrite() -> None:
-    """Puts what the code says and the commands print in the place of what stands there."""
+    """Replaces the table and the outputs by current ones."""
     text = TABLE.sub(lambda found: found[1] + columns_table() + found[3], PAGE)
     text = SHOWN.sub(
         lambda found: f"```console\n$ {found['line']}\n{printed(found['line'])}```",

@@ -37,12 +37,12 @@ class Client:
         self.asked += 1
         return Insights(self.clock)
 
-    async def select(self, **asked: Any) -> Selection:
+    async def select(self, **kwargs: Any) -> Selection:
         if isinstance(self.selection, Exception):
             raise self.selection
         return self.selection
 
-    async def record(self, *told: Any, **asked: Any) -> Acknowledgement:
+    async def record(self, *args: Any, **kwargs: Any) -> Acknowledgement:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

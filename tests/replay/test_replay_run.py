@@ -29,10 +29,10 @@ class Script:
 
     def __init__(self, *choices: str) -> None:
         self._choices = list(choices)
-        self.heard: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
 
     async def choose(self, row: TraceRow) -> RouterChoice:
-        self.heard.append(("asked", round(row.at - NOON, 3)))
+        self.events.append(("asked", round(row.at - NOON, 3)))
         choice = self._choices.pop(0)
         if choice == "unfit":
             raise UnusableRow("available_backends: 'x' is not valid")
@@ -43,11 +43,11 @@ class Script:
         )
 
     async def teach(self, outcome: Outcome, *, at: float) -> str:
-        self.heard.append(("taught", round(at - NOON, 3), outcome.backend_id, outcome.success))
+        self.events.append(("taught", round(at - NOON, 3), outcome.backend_id, outcome.success))
         return "" if outcome.success else "not recorded: too old"
 
     def withdraw(self, request_id: str) -> None:
-        self.heard.append(("withdrawn", request_id))
+        self.events.append(("withdrawn", request_id))
 
 
 def replayed(
@@ -63,13 +63,13 @@ def values_of(rows: list[dict[str, Any]], *choices: str, weighted: bool = False)
     return replayed(rows, Script(*choices)).values(weighted=weighted)
 
 
-# --- what is told, and when ---
+# --- what is taught, and when ---
 
 
 def test_an_outcome_is_taught_when_the_operation_ended_and_before_later_requests() -> None:
     script = Script("a", "a", "a")
     replayed([{"timestamp": NOON + at, "duration_ms": 2500} for at in (0, 2, 3)], script)
-    assert script.heard == [
+    assert script.events == [
         ("asked", 0),
         ("asked", 2),
         ("taught", 2.5, "a", True),
@@ -82,15 +82,15 @@ def test_an_outcome_is_taught_when_the_operation_ended_and_before_later_requests
 def test_only_where_the_choices_agree_is_the_outcome_taught() -> None:
     script = Script("a", "b", "")
     evaluation = replayed([{}, {}, {}], script)
-    assert [heard for heard in script.heard if heard[0] == "taught"] == [("taught", 0.1, "a", True)]
+    assert [events for events in script.events if events[0] == "taught"] == [("taught", 0.1, "a", True)]
     assert evaluation.taught == 1
 
 
 def test_with_all_every_outcome_is_taught_about_the_backend_that_had_it() -> None:
     script = Script("a", "b", "")
     assert replayed([{}, {}, {}], script, teach=Teach.ALL).taught == 3
-    assert {heard[2] for heard in script.heard if heard[0] == "taught"} == {"a"}
-    assert "withdrawn" not in {heard[0] for heard in script.heard}
+    assert {events[2] for events in script.events if events[0] == "taught"} == {"a"}
+    assert "withdrawn" not in {events[0] for events in script.events}
 
 
 def test_unknown_outcomes_are_not_taught() -> None:
@@ -104,7 +104,7 @@ def test_unknown_outcomes_are_not_taught() -> None:
 def test_a_choice_that_was_not_carried_out_is_withdrawn_after_its_expected_time() -> None:
     script = Script("b", "a", "a")
     replayed([{"timestamp": NOON + at, "duration_ms": 1} for at in (0, 4.9, 5.1)], script)
-    asked_after = script.heard[script.heard.index(("withdrawn", "line:1")) + 1]
+    asked_after = script.events[script.events.index(("withdrawn", "line:1")) + 1]
     assert asked_after == ("asked", 5.1)
 
 
@@ -165,7 +165,7 @@ def test_with_propensities_an_outcome_counts_by_their_inverse() -> None:
 
 
 def test_both_sides_are_modelled_for_the_same_rows_or_not_at_all() -> None:
-    values = values_of([{"backend_id": "b"}, {}, {"backend_id": "unheard of"}], "a", "a", "a")
+    values = values_of([{"backend_id": "b"}, {}, {"backend_id": "unevents of"}], "a", "a", "a")
     assert (values["modelled"]["rows"], values["not_offered"]) == (2, 1)
     assert values["modelled"]["logged"] == {
         "usd": 3.0,

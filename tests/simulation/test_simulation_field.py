@@ -121,7 +121,14 @@ def test_a_unit_mistake_is_in_the_profile_and_not_in_the_truth() -> None:
     assert all(one.profile == one.site for one in honest.backends.values())
 
 
-def test_a_request_says_of_its_place_what_the_scenario_says() -> None:
+def test_several_copies_of_a_service_in_a_region_have_names_of_their_own() -> None:
+    drawn = world("three-hundred", requests=2)
+    assert len(drawn.backends) == 300
+    assert any(name.endswith("-2") for name in drawn.backends)
+    assert not any(name.endswith("-5") for name in drawn.backends)
+
+
+def test_requests_carry_coordinates_and_region_as_the_scenario_sets() -> None:
     by_name = {name: world(name, requests=20).workload.requests for name in ("stationary", "gray-type")}
     plain, both = (by_name[name][0].query.location for name in ("stationary", "gray-type"))
     assert plain is not None and plain.latitude is not None and not plain.region  # noqa: PT018

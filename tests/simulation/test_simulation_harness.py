@@ -112,8 +112,8 @@ def test_leaving_and_coming_back_are_counted() -> None:
     [effect] = drawn.disturbances
     other = next(name for name in drawn.backends if name != effect.backend_id)
     # It stays for ten requests of the outage, and is back thirty after its end.
-    says = {range(110): effect.backend_id, range(110, 230): other, range(230, 400): effect.backend_id}
-    found = measures(Play(drawn).run(Scripted(says)))
+    script = {range(110): effect.backend_id, range(110, 230): other, range(230, 400): effect.backend_id}
+    found = measures(Play(drawn).run(Scripted(script)))
     [left] = found.left
     assert 0 < left <= 9
     [back] = found.back
@@ -128,9 +128,9 @@ def test_a_single_retry_does_not_count_as_staying(rechecks: list[int], more: int
     other = next(name for name in drawn.backends if name != effect.backend_id)
 
     def left(visits: list[int]) -> int:
-        says = {range(visit, visit + 1): effect.backend_id for visit in visits}
-        says |= {range(110): effect.backend_id, range(110, 400): other}
-        return measures(Play(drawn).run(Scripted(says))).left[0]
+        script = {range(visit, visit + 1): effect.backend_id for visit in visits}
+        script |= {range(110): effect.backend_id, range(110, 400): other}
+        return measures(Play(drawn).run(Scripted(script))).left[0]
 
     assert left(rechecks) == left([]) + more
 

@@ -1,4 +1,4 @@
-"""Measured networks: what the tables say, what is filled in, and backends that are nodes."""
+"""Measured networks: the tables, filling of gaps, and backends on nodes."""
 
 import gzip
 from importlib.resources import files

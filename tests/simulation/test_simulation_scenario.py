@@ -22,7 +22,7 @@ def test_the_scenarios_ship_in_their_order() -> None:
         "stationary priors-wrong brown-out outage drift contextual hundred newcomer flapping load "
         "one-region-dead one-type-dead gray-type gray-region gray-large archive two-backends "
         "slow-traffic slow-traffic-dead unit-mistake measured-networks measured-devices queues busy-queues "
-        "heavy-tails"
+        "heavy-tails three-hundred"
     )
     assert scenario.names() == tuple(expected.split())
 
@@ -49,7 +49,7 @@ def test_a_single_number_is_a_range_of_that_number(tmp_path: Path) -> None:
     [
         ("about = 'x'", "title: expected 1 to 300 bytes of printable text, got nothing"),
         (HEAD + "[world]\nbackend = 3", "world.backend: unknown key; did you mean backends?"),
-        (HEAD + "[world]\nbackends = 1", "world.backends: expected a whole number from 2 to 100, got 1"),
+        (HEAD + "[world]\nbackends = 1", "world.backends: expected a whole number from 2 to 1,000, got 1"),
         (
             HEAD + "[[events]]\nstarts = [0.4, 0.2]",
             "events[0].starts: expected two numbers from 0 to 1, the smaller first, or one, got a list of 2",

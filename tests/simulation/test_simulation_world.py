@@ -1,4 +1,4 @@
-"""Worlds: reproducible from the seed, with the same luck for all policies, and as the scenario says."""
+"""Worlds: reproducible from the seed, with the same luck for all policies, and true to the scenario."""
 
 from itertools import pairwise
 
