@@ -38,6 +38,7 @@ def fail(
 def test_holders_are_remembered_with_when_they_were_last_seen() -> None:
     holders = Holders()
     assert holders.of("h") is UNKNOWN
+    assert len(holders) == 0
     holders.note_holder("h", "a", at=2.0)
     holders.note_holder("h", "b", at=3.0)
     holders.note_holder("h", "a", at=1.0)

@@ -105,6 +105,27 @@ def test_keys_with_the_same_beginning_are_told_apart() -> None:
     assert table.head("h", "b") is None
 
 
+def test_keys_with_the_same_hash_are_told_apart() -> None:
+    table = PendingTable(8)
+    first = add(table, row("r1", "h1"))
+    by_request, heads = table._by_request, table._heads
+    by_request.add(hash("r2"), first)
+    heads.add(hash(("h2", "a")), first)
+    assert table.find("r2") is table.head("h2", "a") is None
+    second = add(table, row("r2", "h2"))
+    assert (table.find("r2"), table.head("h2", "a")) == (second, second)
+    assert (table.find("r1"), table.head("h1", "a")) == (first, first)
+
+
+def test_a_hash_that_stands_in_the_place_of_a_slot_is_no_entry() -> None:
+    table = PendingTable(8)
+    slot = add(table, row("r"))
+    index = table._by_request
+    number = hash("r") % index.size
+    index.buckets[number] = b"\1\2\3\4" + index.buckets[number][:4] + index.buckets[number]
+    assert table.find("r") == slot
+
+
 def test_an_index_finds_entries_across_each_other_s_bytes() -> None:
     """The four bytes of a hash, or a whole entry, may also stand in the middle of others."""
     index = SlotIndex(128)
