@@ -138,9 +138,11 @@ class LeastTime:
 
     Each outcome moves the average by WEIGHT; the first replaces the profile's latency. A failure
     counts as PENALTY times the average, at least, so that failing fast attracts no traffic.
+    Tuned on other seeds: in the scenarios queues and busy-queues the mean time is 68 and 86 ms
+    with a WEIGHT of 0.02, 68 and 89 with 0.05, 85 and 97 with 0.1, 139 and 147 with 0.3.
     """
 
-    WEIGHT = 0.1
+    WEIGHT = 0.05
     PENALTY = 2.0
 
     def __init__(self, play: Play, random: Random) -> None:  # noqa: ARG002 - as the others
