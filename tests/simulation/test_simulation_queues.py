@@ -69,7 +69,9 @@ def test_the_clairvoyant_sees_the_queues() -> None:
     drawn = world()
     found = {name: measures(play(drawn, name)) for name in ("clairvoyant", "least-time", "static")}
     assert found["clairvoyant"].regret == 0.0
-    assert found["clairvoyant"].mean_ms < found["least-time"].mean_ms < found["static"].mean_ms / 5
+    # It chooses for each request alone, so another policy may have a shorter mean.
+    assert found["clairvoyant"].mean_ms < found["static"].mean_ms / 5
+    assert found["least-time"].mean_ms < found["static"].mean_ms / 5
 
 
 def test_a_busier_world_waits_longer() -> None:
