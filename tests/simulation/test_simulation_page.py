@@ -3,6 +3,7 @@ writes the lists."""
 
 import re
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def listed(name: str) -> str:
         for one in fields(scenario.TABLES[name])
     ]
     return markdown_table(("key", "default", "expected", "meaning"), rows)
+
+
+def scenarios() -> str:
+    rows = [(f"`{name}`", scenario.load(name).about) for name in scenario.names()]
+    return markdown_table(("scenario", "what happens"), rows)
+
+
+BLOCKS = {"scenarios": scenarios, **{name: partial(listed, name) for name in scenario.TABLES}}
 
 
 def shown(value: object) -> str:
@@ -40,11 +49,11 @@ def between(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- {name} -->\n)(.*?)(\n?<!-- /{name} -->)", re.DOTALL)
 
 
-@pytest.mark.parametrize("name", scenario.TABLES)
-def test_the_page_lists_every_key(name: str) -> None:
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_page_lists_every_scenario_and_key(name: str) -> None:
     found = between(name).search(PAGE.read_text(encoding="utf-8"))
     assert found is not None
-    assert found[2] == listed(name)
+    assert found[2] == BLOCKS[name]()
 
 
 def test_the_page_names_every_peer() -> None:
@@ -62,6 +71,8 @@ def test_the_scenario_on_the_page_can_be_read(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
-    for each in scenario.TABLES:
-        page = between(each).sub(lambda match, name=each: f"{match[1]}{listed(name)}\n<!-- /{name} -->", page)
+    for each, text in BLOCKS.items():
+        page = between(each).sub(
+            lambda match, name=each, text=text: f"{match[1]}{text()}\n<!-- /{name} -->", page
+        )
     PAGE.write_text(page, encoding="utf-8")
