@@ -31,12 +31,12 @@ def learned(router: Router, *, now: float) -> dict[str, Any]:
 
 def _row(router: Router, backend: Backend, now: float) -> dict[str, Any]:
     learning = router.learning
-    context = context_of(None, "")
     row: dict[str, Any] = {
         "state": router.state(backend.id).value,
         "outcomes": learning.outcomes(backend.id),
     }
     for name, size_bytes in SIZES.items():
+        context = context_of(None, None, "", size_bytes)
         estimate = learning.estimate(backend, context, size_bytes, None, now=now)
         log_spread, rate_spread = learning.uncertainty(backend, context, size_bytes, None, now=now)
         factor = exp(SPREADS_OF_90_PERCENT * log_spread)

@@ -279,7 +279,7 @@ class Router:
     def _candidates(
         self, query: Query, backends: list[Backend], now: float, *, draws: bool
     ) -> list[Candidate]:
-        context = context_of(query.location, query.content_type)
+        context = context_of(query.operation, query.location, query.content_type, query.size_bytes)
         size_bytes = query.assumed_bytes
         draw_all = draws and self._random.random() < DRAW_ALL_SHARE
         if draws:
@@ -301,7 +301,8 @@ class Router:
 
     def _note_decision(self, query: Query, backend_id: str, expected_ms: float, now: float) -> None:
         self._decisions_total += 1
-        self._learning.note_decision()
+        context = context_of(query.operation, query.location, query.content_type, query.size_bytes)
+        self._learning.note_decision(backend_id, context)
         self._placement.note_decision(query, backend_id, expected_ms, now=now)
         self._windows.note_decision(backend_id, query.content_type, query.size_bytes, now=now)
         self._recent.note_decision(now=now)
@@ -337,7 +338,7 @@ class Router:
     def _learn(self, backend: Backend, link: LinkedOutcome) -> None:
         self._learning.note(
             backend,
-            context_of(link.location, link.content_type),
+            context_of(link.operation, link.location, link.content_type, link.size_bytes),
             success=link.outcome.success,
             duration_ms=link.outcome.duration_ms,
             size_bytes=link.size_bytes,

@@ -96,9 +96,9 @@ def test_an_interval_of_nine_in_ten_holds_about_nine_in_ten() -> None:
         for name, size_bytes in SIZES.items():
             true_ms = latency_ms + size_bytes * 8e-3 / throughput_mbps
             held[name] += row[f"{name}_low_ms"] <= true_ms <= row[f"{name}_high_ms"]
-    # Nine in ten of 300 are 270, with a standard deviation of 5: three of them either way, and some
-    # more below, because the model is linear where the world is not.
-    assert all(245 <= count <= 286 for count in held.values()), held
+    # Nine in ten of 300 are 270, with a standard deviation of 5: some more below, because the
+    # model is linear where the world is not, and above, because it allows for effects of size.
+    assert all(245 <= count <= 292 for count in held.values()), held
 
 
 @given(

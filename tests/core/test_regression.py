@@ -221,13 +221,14 @@ def test_scaling_the_sums_down_changes_no_belief() -> None:
     assert totals(copied(long_ago, late)) == pytest.approx(totals(effects), abs=0.05)
 
 
-def test_effects_beyond_the_limit_are_not_kept() -> None:
+def test_beyond_the_limit_the_effect_with_the_least_evidence_is_evicted() -> None:
     effects = Effects()
     for number in range(MAX_EFFECTS + 5):
-        effects.note((OWN, f"cell:{number}"), 0.5, 1.0, at=0.0)
+        effects.note((OWN, f"cell:{number:02}"), 0.5, 1.0, at=0.0)
     names = effects.snapshot()["effects"]
     assert len(names) == MAX_EFFECTS
-    assert f"cell:{MAX_EFFECTS}" not in names
+    assert f"cell:{MAX_EFFECTS + 4}" in names
+    assert "cell:00" not in names
     other = Effects()
     other.note((OWN, "cell:other"), 0.5, 1.0, at=0.0)
     effects.merge(other.snapshot())

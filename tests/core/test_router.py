@@ -473,7 +473,7 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
         one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
         # Speed is solved for step by step, and how far a change explains a failure
         # depends on what was known then: transfers of one kind differ by four times as much.
-        assert numbers(one.estimate) == pytest.approx(numbers(other.estimate), rel=0.1)
+        assert numbers(one.estimate) == pytest.approx(numbers(other.estimate), rel=0.25)
         assert one.factor_scores[-1] == other.factor_scores[-1]
 
 
@@ -713,7 +713,7 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Events, b: 
         scored = [one.scores(content_type="image/png", now=NOON) for one in (both, whole)]
         # The sums are the same. The effects that they give are solved for step by step, and
         # each server judges for itself what a change explains.
-        assert scored[0] == pytest.approx(scored[1], rel=0.1)
+        assert scored[0] == pytest.approx(scored[1], rel=0.25)
 
 
 def test_discovered_names_come_with_a_snapshot_as_far_as_there_is_room() -> None:

@@ -122,26 +122,36 @@ Update = Callable[[Level, float], tuple[float, Level]]
 
 
 def detect_speed_change(
-    times: Sequence[float], decisions_since: Sequence[float], residuals: Sequence[float]
+    times: Sequence[float],
+    decisions_since: Sequence[float],
+    residuals: Sequence[float],
+    *,
+    rarity: float = 1.0,
 ) -> Change:
     """The change of speed seen in the latest transfers, oldest first.
 
     `residuals` are what the record does not explain of the logarithms of their durations.
     `decisions_since` are, for each, the server's decisions since the backend's previous outcome.
+    `rarity` multiplies the probability that a change begins.
     """
     expected = [_update_shift((0.0, 0.0), residual)[0] for residual in residuals]
-    hypotheses = _hypotheses(times, decisions_since, residuals, expected, PRIOR_SHIFT, _update_shift)
+    hypotheses = _hypotheses(times, decisions_since, residuals, expected, PRIOR_SHIFT, _update_shift, rarity)
     return _combined(hypotheses, times[-1])
 
 
 def detect_success_change(
-    times: Sequence[float], decisions_since: Sequence[float], successes: Sequence[float], rate: float
+    times: Sequence[float],
+    decisions_since: Sequence[float],
+    successes: Sequence[float],
+    rate: float,
+    *,
+    rarity: float = 1.0,
 ) -> Change:
     """The change of the success rate seen in the latest outcomes (1 or 0), oldest first, where
     the record predicts `rate`."""
     rate = min(rate, MAX_EXPECTED_RATE)
     expected = [rate if success else 1.0 - rate for success in successes]
-    hypotheses = _hypotheses(times, decisions_since, successes, expected, PRIOR_RATE, _update_rate)
+    hypotheses = _hypotheses(times, decisions_since, successes, expected, PRIOR_RATE, _update_rate, rarity)
     return _combined(
         [(probability, beta_moments(*level), age) for probability, level, age in hypotheses], times[-1]
     )
@@ -154,6 +164,7 @@ def _hypotheses(
     expected: Sequence[float],
     prior: Level,
     update: Update,
+    rarity: float,
 ) -> list[Hypothesis]:
     """The changes that may hold after the last outcome; `expected` is the likelihood of each
     outcome where no change holds."""
@@ -165,7 +176,7 @@ def _hypotheses(
     for at, decisions, outcome, expected_likelihood in zip(
         times, decisions_since, outcomes, expected, strict=True
     ):
-        begin = 1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(at - previous_at, BEGIN_HALF_LIFE_S)
+        begin = rarity * (1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(at - previous_at, BEGIN_HALF_LIFE_S))
         half_lives = _half_lives(at - previous_at, decisions)
         previous_at = at
         likelihood, level = update(prior, outcome)

@@ -2,8 +2,8 @@
 
 A transfer that took d ms where the profile promised p ms leaves the residual ln(d / p).
 The expected duration is the promise, corrected by the residuals that the backend's
-record predicts for this place and type and, while a change is likely, by its level (see
-`history` and `changepoint`). The probability of success is learned in the same way.
+record predicts for this operation, place, type and size and, while a change is likely, by
+its level (see `history` and `changepoint`). The probability of success is learned in the same way.
 Failures teach nothing about speed. Evidence decays, so an abandoned backend is
 eventually retried.
 """
@@ -15,10 +15,17 @@ from random import Random
 from typing import Any
 
 from routing.core.geography import ROUND_TRIP_MS_PER_KM
-from routing.core.learning.changepoint import CHANGE_HALF_LIFE_DECISIONS, CHANGE_HALF_LIFE_S, beta_moments
-from routing.core.learning.history import ESTIMATE_STEP_S, BackendHistory, Context, Transfer
+from routing.core.learning.changepoint import (
+    CHANGE_HALF_LIFE_DECISIONS,
+    CHANGE_HALF_LIFE_S,
+    Change,
+    beta_moments,
+)
+from routing.core.learning.doubt import DOUBT_AFTER_DECISIONS
+from routing.core.learning.history import ESTIMATE_STEP_S, BackendHistory, ContextEstimate
 from routing.core.learning.regression import OWN
-from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Evidence, Location
+from routing.core.learning.transfer import Context, Transfer
+from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location, Operation
 
 CELL_DEGREES = 10.0
 COARSE_CELLS = 3
@@ -28,10 +35,12 @@ CONTEXT_CACHE_SIZE = 4096
 """Contexts whose names are cached, about 2 MB at most. Making them for each decision takes as
 long as everything that is looked up with them for three backends."""
 
-MAX_RESIDUAL = 3.0
-"""A transfer counts as at most twenty times slower or faster than promised, so that one that
-hung for an hour does not outweigh a dozen honest ones. Limits around the estimates would
-be tighter, but then the state would depend on the order of the outcomes."""
+BAND_BITS = 4
+"""A band of sizes spans a factor of 16: slow start, and fixed costs beside the latency, make small
+objects slower and middle ones slower still than latency and throughput alone."""
+
+MAX_RESIDUAL = 20.0
+"""A duration of e^20 times what the profile promises is a fault of the client's clock."""
 
 DRAW_ALL_SHARE = 0.1
 """The share of `adaptive` decisions that draw an estimate for every backend; the others draw
@@ -57,36 +66,52 @@ MIN_DRAWN_RATE = 1e-3
 and kept this far inside (0, 1); a draw from the beta distribution takes five times as long."""
 
 
-def context_of(location: Location | None, content_type: str) -> Context:
-    """The names of the effects: the backend's own, those of the coarse cell and the cell, or of the
-    region, and the type's."""
-    if location is None:
-        return _context(None, None, "", content_type)
-    latitude, longitude = location.latitude, location.longitude
-    if latitude is None or longitude is None:
-        return _context(None, None, location.region, content_type)
-    return _context(int(latitude // CELL_DEGREES), int(longitude // CELL_DEGREES), "", content_type)
+def context_of(
+    operation: Operation | None, location: Location | None, content_type: str, size_bytes: int
+) -> Context:
+    """The names of the effects: the backend's own, and those of the kinds of this request: its
+    operation, region, coarse cell and cell, type, and band of size; of what is not known, none."""
+    north = east = None
+    region = ""
+    if location is not None:
+        region = location.region
+        if location.latitude is not None and location.longitude is not None:
+            north, east = int(location.latitude // CELL_DEGREES), int(location.longitude // CELL_DEGREES)
+    return _context(operation, north, east, region, content_type, size_bytes.bit_length() // BAND_BITS)
 
 
 @lru_cache(CONTEXT_CACHE_SIZE)
-def _context(north: int | None, east: int | None, region: str, content_type: str) -> Context:
+def _context(
+    operation: Operation | None,
+    north: int | None,
+    east: int | None,
+    region: str,
+    content_type: str,
+    band: int,
+) -> Context:
     names = [OWN]
+    if operation is not None:
+        names.append(f"operation:{operation.value}")
+    if region:
+        names.append(f"region:{region}")
     if north is not None and east is not None:
         coarse = COARSE_CELLS
         names.append(f"cell:{coarse * CELL_DEGREES}:{north // coarse}:{east // coarse}")
         names.append(f"cell:{CELL_DEGREES}:{north}:{east}")
-    elif region:
-        names.append(f"region:{region}")
     if content_type:
         names.append(f"type:{content_type}")
+    if band:
+        names.append(f"size:{BAND_BITS * band}")
     return tuple(names)
 
 
-def prior_duration(backend: Backend, size_bytes: int, distance_km: float | None) -> tuple[float, float]:
+def prior_duration(
+    profile: Backend | BackendHistory, size_bytes: int, distance_km: float | None
+) -> tuple[float, float]:
     """The duration in ms that the profile promises (latency, transfer, and one round trip over
     the distance), and the transfer's share of it."""
-    transfer_ms = size_bytes * 8e-3 / backend.throughput_mbps
-    total_ms = backend.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
+    transfer_ms = size_bytes * 8e-3 / profile.throughput_mbps
+    total_ms = profile.latency_ms + transfer_ms + (distance_km or 0.0) * ROUND_TRIP_MS_PER_KM
     return total_ms, transfer_ms / total_ms
 
 
@@ -97,6 +122,8 @@ class Learning:
         self._histories: dict[str, BackendHistory] = {}
         # The clock by which changes decay with traffic.
         self._decisions = 0
+        # The histories in which a change may hold for one kind of request only.
+        self._with_changed_kinds: dict[str, BackendHistory] = {}
 
     def __repr__(self) -> str:
         outcomes = sum(history.outcomes for history in self._histories.values())
@@ -121,9 +148,15 @@ class Learning:
         history = self._histories.get(backend.id)
         return backend.success_rate if history is None else history.overall_success(backend, now)
 
-    def note_decision(self) -> None:
-        """Counts a decision: with each, changes that no outcome confirms become less probable."""
+    def note_decision(self, backend_id: str, context: Context) -> None:
+        """Counts a decision: with each, what no outcome confirms is believed less."""
         self._decisions += 1
+        history = self._histories.get(backend_id)
+        if history is not None:
+            history.doubt.note_decision(self._decisions)
+        for history in self._with_changed_kinds.values():
+            for kind in history.kinds.known(context[1:]):
+                kind.decisions_since += 1
 
     def estimate(
         self,
@@ -168,21 +201,53 @@ class Learning:
             learned = history.context_estimates.get(context)
             if learned is None or learned.step != step:
                 learned = history.context_estimate(backend, context, now)
-            _, success, evidence, speed, rate, latency, throughput, by_load = learned
+            (
+                _,
+                success,
+                evidence,
+                speed,
+                rate,
+                latency,
+                throughput,
+                by_load,
+                speed_kind,
+                success_kind,
+                log_mean,
+                belief,
+            ) = learned
             if count and by_load is not None:
                 load = math.log1p(count)
                 latency_by_load, throughput_by_load = by_load
                 latency += load * latency_by_load
                 throughput += load * throughput_by_load
-            throughput_share = transfer_ms / prior_ms
-            correction = (1.0 - throughput_share) * latency + throughput_share * throughput
+            if (
+                history.latency_ms == backend.latency_ms
+                and history.throughput_mbps == backend.throughput_mbps
+            ):
+                throughput_share = transfer_ms / prior_ms
+                correction = (1.0 - throughput_share) * latency + throughput_share * throughput
+            else:
+                correction = _correction_of_new_profile(
+                    history, prior_ms, size_bytes, distance_km, latency, throughput, now=now
+                )
+            if correction > 0.0:
+                correction *= belief
+                unconfirmed = self._decisions - history.doubt.believed_then - DOUBT_AFTER_DECISIONS
+                if unconfirmed > 0:
+                    correction *= 2.0 ** (-unconfirmed / history.doubt.half_life_decisions)
             if speed is not None or rate is not None:
                 age = elapsed + (self._decisions - history.decisions_then) / CHANGE_HALF_LIFE_DECISIONS
                 if speed is not None:
+                    if speed_kind is not None:
+                        age = elapsed + speed_kind.decisions_since / CHANGE_HALF_LIFE_DECISIONS
                     correction += 2.0 ** -(speed.half_lives + age * speed.pace) * speed.level
                 if rate is not None:
+                    decisions = self._decisions - history.decisions_then
+                    if success_kind is not None:
+                        decisions = success_kind.decisions_since
+                    age = elapsed + decisions / CHANGE_HALF_LIFE_DECISIONS
                     success += 2.0 ** -(rate.half_lives + age * rate.pace) * (rate.level - success)
-            expected_ms = prior_ms * math.exp(correction)
+            expected_ms = prior_ms * math.exp(correction + log_mean)
             estimates.append(new(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
         return estimates
 
@@ -196,15 +261,19 @@ class Learning:
         counted as a mixture of both cases.
         """
         history = self._histories.get(backend.id) or BackendHistory(now)
-        decisions_since = self._decisions_since(history)
+        learned = history.context_estimate(backend, context, now)
         _, throughput_share = prior_duration(backend, size_bytes, distance_km)
         variance = history.effects.variance(context, throughput_share, now=now)
-        change = history.speed_change
-        probability = change.probability_at(now, decisions_since)
+        belief = history.doubt.belief(now, self._decisions)
+        if belief < 1.0:
+            prior = BackendHistory(now).effects.variance(context, throughput_share, now=now)
+            correction = history.effects.total(context, throughput_share)
+            variance = belief * variance + (1.0 - belief) * (prior + belief * correction * correction)
+        change, probability = self._speed_change(history, learned, now)
         variance += probability * (change.variance + (1.0 - probability) * change.mean**2)
-        change = history.success_change(backend)
-        probability = change.probability_at(now, decisions_since)
+        change, probability = self._success_change(history, learned, backend, now)
         mean, rate_variance = beta_moments(*history.success_record(backend, now))
+        mean *= history.kinds.success_rate(context[1:], now)
         rate_variance += probability * (
             change.variance - rate_variance + (1.0 - probability) * (change.mean - mean) ** 2
         )
@@ -223,26 +292,28 @@ class Learning:
     ) -> Estimate:
         """One estimate drawn from the posterior (Thompson, "On the likelihood that one unknown
         probability exceeds another", 1933)."""
-        history, evidence = self._histories.get(backend.id), Evidence()
+        history = self._histories.get(backend.id)
         if history is None:
             history = BackendHistory(now)
-        else:
-            evidence = history.context_estimate(backend, context, now).evidence
-        decisions_since = self._decisions_since(history)
+        learned = history.context_estimate(backend, context, now)
+        belief = history.doubt.belief(now, self._decisions)
         prior_ms, throughput_share = prior_duration(backend, size_bytes, distance_km)
         if 0 < len(history.transfers) < CONVINCING_TRANSFERS and random.random() < IGNORED_SHARE:
-            history = BackendHistory(now)
-        correction = history.effects.total(context, throughput_share, math.log1p(inflight))
-        variance = history.effects.variance(context, throughput_share, now=now)
-        change = history.speed_change
-        if _draw_change(change.probability_at(now, decisions_since), random):
+            belief = 0.0
+        speed_history = history if random.random() < belief else BackendHistory(now)
+        correction = speed_history.effects.total(context, throughput_share, math.log1p(inflight))
+        variance = speed_history.effects.variance(context, throughput_share, now=now)
+        change, probability = self._speed_change(history, learned, now)
+        if _draw_change(probability, random):
             correction += change.mean
             variance += change.variance
-        change = history.success_change(backend)
-        if _draw_change(change.probability_at(now, decisions_since), random):
+        change, probability = self._success_change(history, learned, backend, now)
+        if _draw_change(probability, random):
             rate, rate_variance = change.mean, change.variance
         else:
             rate, rate_variance = beta_moments(*history.success_record(backend, now))
+            rate *= history.kinds.success_rate(context[1:], now)
+        correction += learned.log_mean
         expected_ms = prior_ms * math.exp(random.gauss(correction, math.sqrt(variance)))
         rate = random.gauss(rate, math.sqrt(rate_variance))
         return Estimate(
@@ -250,7 +321,7 @@ class Learning:
             min(max(rate, MIN_DRAWN_RATE), 1.0 - MIN_DRAWN_RATE),
             prior_ms,
             backend.success_rate,
-            evidence,
+            learned.evidence,
         )
 
     def note(
@@ -267,20 +338,26 @@ class Learning:
     ) -> None:
         """Learns from one outcome. Failures and outcomes without a duration teach nothing about
         speed. `inflight` is how many operations were in flight on the backend when it began."""
-        transfer = None
-        if success and duration_ms is not None:
-            promised_ms, throughput_share = prior_duration(
-                backend, size_bytes or ASSUMED_SIZE_BYTES, distance_km
-            )
-            residual = math.log(duration_ms / promised_ms)
-            residual = max(-MAX_RESIDUAL, min(MAX_RESIDUAL, residual))
-            transfer = Transfer(at, residual, throughput_share, context, math.log1p(inflight))
         history = self._histories.get(backend.id)
         if history is None:
-            history = self._histories[backend.id] = BackendHistory(at, self._decisions)
-        if transfer is not None:
-            transfer = transfer._replace(decisions_since=self._decisions_since(history))
-        history.note(backend, success, transfer, at=at, decisions=self._decisions)
+            history = self._histories[backend.id] = BackendHistory(
+                at,
+                self._decisions,
+                latency_ms=backend.latency_ms,
+                throughput_mbps=backend.throughput_mbps,
+            )
+        transfer = None
+        if success and duration_ms is not None:
+            size_bytes = size_bytes or ASSUMED_SIZE_BYTES
+            promised_ms, throughput_share = prior_duration(history, size_bytes, distance_km)
+            residual = math.log(duration_ms / promised_ms)
+            residual = max(-MAX_RESIDUAL, min(MAX_RESIDUAL, residual))
+            decisions_since = self._decisions_since(history)
+            transfer = Transfer(
+                at, residual, throughput_share, context, math.log1p(inflight), decisions_since
+            )
+        history.note(backend, context, success, transfer, at=at, decisions=self._decisions)
+        self._list_changed_kinds(backend.id, history)
 
     def snapshot(self) -> dict[str, Any]:
         """{backend: its history}, as JSON-able values."""
@@ -291,14 +368,62 @@ class Learning:
         for name, theirs in snapshot.items():
             history = self._histories.get(name)
             if history is None:
+                latency_ms, throughput_mbps = theirs["profile"]
                 history = self._histories[name] = BackendHistory(
-                    theirs["record"][0], self._decisions - theirs["unheard"]
+                    theirs["record"][0],
+                    self._decisions - theirs["unheard"],
+                    latency_ms=latency_ms,
+                    throughput_mbps=throughput_mbps,
                 )
             history.merge(theirs, self._decisions)
+            self._list_changed_kinds(name, history)
+
+    def _list_changed_kinds(self, backend_id: str, history: BackendHistory) -> None:
+        if history.kinds.changed:
+            self._with_changed_kinds[backend_id] = history
+        else:
+            self._with_changed_kinds.pop(backend_id, None)
+
+    def _speed_change(
+        self, history: BackendHistory, learned: ContextEstimate, now: float
+    ) -> tuple[Change, float]:
+        """The change of speed that counts for this context, and its probability now."""
+        kind = learned.speed_kind
+        if kind is None:
+            change = history.speed_change
+            return change, change.probability_at(now, self._decisions_since(history))
+        return kind.speed_change, kind.speed_change.probability_at(now, kind.decisions_since)
+
+    def _success_change(
+        self, history: BackendHistory, learned: ContextEstimate, backend: Backend, now: float
+    ) -> tuple[Change, float]:
+        """The change of success that counts for this context, and its probability now."""
+        kind = learned.success_kind
+        if kind is None:
+            change = history.success_change(backend)
+            return change, change.probability_at(now, self._decisions_since(history))
+        return kind.success_change, kind.success_change.probability_at(now, kind.decisions_since)
 
     def _decisions_since(self, history: BackendHistory) -> int:
         """This server's decisions since the backend's last outcome."""
         return self._decisions - history.decisions_then
+
+
+def _correction_of_new_profile(
+    history: BackendHistory,
+    prior_ms: float,
+    size_bytes: int,
+    distance_km: float | None,
+    latency: float,
+    throughput: float,
+    *,
+    now: float,
+) -> float:
+    """The correction of a profile that differs from the one that the residuals are relative to: the
+    estimate stays as it was as far as outcomes support it, the rest follows the new profile."""
+    promised_ms, throughput_share = prior_duration(history, size_bytes, distance_km)
+    learned = (1.0 - throughput_share) * latency + throughput_share * throughput
+    return history.effects.support(throughput_share, now=now) * (learned + math.log(promised_ms / prior_ms))
 
 
 def _draw_change(probability: float, random: Random) -> bool:

@@ -23,8 +23,11 @@ scaled down when that weight has grown large.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+
+from routing.core.learning.transfer import Transfer
+from routing.core.model import Operation
 
 HALF_LIFE_S = 86_400.0
 """What is typical of a backend or a place lasts for days; `changepoint` detects sudden changes.
@@ -49,12 +52,20 @@ deviation 0.5 allows for durations that grow with their square root, and twice t
 durations that grow in proportion. Without this effect, regret where backends slow down under
 load is three to four times as high."""
 
-SPREADS = {OWN: OWN_SPREAD, LOAD: LOAD_SPREAD}
+OPERATION_SPREAD = 0.7
+"""Standard deviation of the effect of an operation: an archive may take a hundred times as long to
+store as to retrieve, while most backends differ little."""
+
+SPREADS = {
+    OWN: OWN_SPREAD,
+    LOAD: LOAD_SPREAD,
+    **{f"operation:{operation.value}": OPERATION_SPREAD for operation in Operation},
+}
 
 MAX_EFFECTS = 48
-"""Effects for each backend; names seen after that get none. With traffic from everywhere of
-every type, 48 take 140 KB a backend and 64 would take 215; clients in a dozen places with half
-a dozen types need 32."""
+"""Effects for each backend; a new one evicts the one with the least evidence. With traffic from
+everywhere of every type, 48 take 140 KB a backend and 64 would take 215; clients in a dozen
+places with half a dozen types need 40."""
 
 REBASE_HALF_LIVES = 20
 """Sums are scaled down after so many half-lives, long before the weights cost precision."""
@@ -95,6 +106,11 @@ class Effect:
         self.latency = self.throughput = 0.0
         self.latency_gradient = self.throughput_gradient = 0.0
         self.information: dict[str, array[float]] = {}
+
+    def weight(self, name: str) -> float:
+        """The sum of the weights of its outcomes: the shares of each sum to 1."""
+        a, b, c = self.information[name]
+        return a + 2.0 * b + c
 
     def variance(self, name: str, latency_share: float, throughput_share: float, decay: float) -> float:
         """The effect's posterior variance at these shares, given the other effects; `decay` is
@@ -166,6 +182,10 @@ class Effects:
             throughput += load * by_load[1]
         return (1.0 - throughput_share) * latency + throughput_share * throughput
 
+    def residual(self, transfer: Transfer) -> float:
+        """What these effects do not explain of a transfer."""
+        return transfer.residual - self.total(transfer.context, transfer.throughput_share, transfer.load)
+
     def variance(self, names: Iterable[str], throughput_share: float, *, now: float) -> float:
         """The variance of that prediction; it grows with the time since the last outcome.
 
@@ -183,6 +203,16 @@ class Effects:
             else:
                 variance += effect.variance(name, latency_share, throughput_share, decay)
         return variance
+
+    def support(self, throughput_share: float, *, now: float) -> float:
+        """How much of the estimate of such transfers comes from outcomes, not the prior: in [0, 1)."""
+        own = self._effects.get(OWN)
+        if own is None:
+            return 0.0
+        latency_share = 1.0 - throughput_share
+        squares = latency_share * latency_share + throughput_share * throughput_share
+        variance = own.variance(OWN, latency_share, throughput_share, self._decay(now))
+        return 1.0 - variance / (OWN_SPREAD * OWN_SPREAD * squares)
 
     def evidence(self, now: float) -> float:
         """How much of the backend's own effect comes from outcomes, not the prior: in [0, 1)."""
@@ -208,11 +238,7 @@ class Effects:
         strengths = [(name, 1.0) for name in names]
         if load:
             strengths.append((LOAD, load))
-        touched = [
-            (name, effect, strength)
-            for name, strength in strengths
-            if (effect := self._get_or_add(name)) is not None
-        ]
+        touched = [(name, self._get_or_add(name), strength) for name, strength in strengths]
         latency_share = 1.0 - throughput_share
         for index, (name, effect, strength) in enumerate(touched):
             effect.latency_gradient += strength * latency_share * surprise
@@ -225,6 +251,8 @@ class Effects:
                     both * throughput_share * throughput_share,
                 )
                 self._add_information(name, effect, other_name, other, entries)
+        if len(self._effects) > MAX_EFFECTS:
+            self._evict(names)
         solve_all = self._count < SOLVE_ALL_OUTCOMES * self._weight(self._last_at)
         self._solve(list(self._effects) if solve_all else [name for name, *_ in touched])
 
@@ -261,20 +289,19 @@ class Effects:
         self._count += factor * snapshot["count"]
         for name, (latency, throughput, latency_gradient, throughput_gradient) in snapshot["effects"].items():
             effect = self._get_or_add(name)
-            if effect is not None:
-                effect.latency_gradient += factor * latency_gradient
-                effect.throughput_gradient += factor * throughput_gradient
-                if fresh:
-                    effect.latency, effect.throughput = latency, throughput
+            effect.latency_gradient += factor * latency_gradient
+            effect.throughput_gradient += factor * throughput_gradient
+            if fresh:
+                effect.latency, effect.throughput = latency, throughput
         for name, other_name, *entries in snapshot["information"]:
-            effect, other = self._effects.get(name), self._effects.get(other_name)
-            if effect is not None and other is not None:
-                entries = [factor * entry for entry in entries]
-                self._add_information(name, effect, other_name, other, entries)
-                if not fresh:
-                    _shift_gradient(effect, entries, other, snapshot["effects"][other_name])
-                    if other is not effect:
-                        _shift_gradient(other, entries, effect, snapshot["effects"][name])
+            effect, other = self._effects[name], self._effects[other_name]
+            entries = [factor * entry for entry in entries]
+            self._add_information(name, effect, other_name, other, entries)
+            if not fresh:
+                _shift_gradient(effect, entries, other, snapshot["effects"][other_name])
+                if other is not effect:
+                    _shift_gradient(other, entries, effect, snapshot["effects"][name])
+        self._evict()
         if not fresh:
             self._solve(sorted(self._effects))
 
@@ -286,11 +313,25 @@ class Effects:
             if not any(moved):
                 break
 
-    def _get_or_add(self, name: str) -> Effect | None:
+    def _get_or_add(self, name: str) -> Effect:
         effect = self._effects.get(name)
-        if effect is None and len(self._effects) < MAX_EFFECTS:
+        if effect is None:
             effect = self._effects[name] = Effect(SPREADS.get(name, SHARED_SPREAD))
         return effect
+
+    def _evict(self, keep: Collection[str] = ()) -> None:
+        """Evicts the effects with the least evidence, equal ones by name, while there are too
+        many: an order that follows from the sums alone. What an evicted effect explained stays
+        explained, since the gradients of the others are taken at its mean."""
+        effects = self._effects
+        while len(effects) > MAX_EFFECTS:
+            weakest = min(
+                (name for name in effects if name not in SPREADS and name not in keep),
+                key=lambda name: (effects[name].weight(name), name),
+            )
+            for other in effects.pop(weakest).information:
+                if other != weakest:
+                    del effects[other].information[weakest]
 
     def _add_information(
         self, name: str, effect: Effect, other_name: str, other: Effect, entries: Sequence[float]
