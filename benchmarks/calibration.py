@@ -162,7 +162,7 @@ def interval_factor(router: Router, request: Request, backend_id: str) -> float:
         )
     log_spread, _ = router.learning.uncertainty(
         backend,
-        context_of(here, query.content_type),
+        context_of(query.operation, here, query.content_type, query.size_bytes),
         query.assumed_bytes,
         distance_km,
         now=request.at,
