@@ -34,7 +34,7 @@ from decisions import FIRST_SEED, STRATEGIES, markdown_table
 from routing.core.beliefs import SIZES, SPREADS_OF_90_PERCENT, learned
 from routing.core.geography import distance_km as distance_between
 from routing.core.geography import place
-from routing.core.learning.estimates import context_of
+from routing.core.learning.context import context_of
 from routing.core.router import Router
 from routing.simulation import scenario
 from routing.simulation.generate import draw

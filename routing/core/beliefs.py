@@ -8,7 +8,7 @@ from math import exp
 from types import MappingProxyType
 from typing import Any
 
-from routing.core.learning.estimates import context_of
+from routing.core.learning.context import context_of
 from routing.core.model import Backend
 from routing.core.router import Router
 

@@ -12,7 +12,8 @@ from typing import Any
 from routing.core.availability import Availability, availability
 from routing.core.factors import FACTORS
 from routing.core.holders import Holders
-from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning, context_of
+from routing.core.learning.context import context_of
+from routing.core.learning.estimates import DRAW_ALL_SHARE, Learning
 from routing.core.limits import Limits, limits_of
 from routing.core.linking import LinkedOutcome, linked, reported_time
 from routing.core.model import (

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from makers import NOON
 
 from routing.core.learning.changepoint import LATEST_OUTCOMES
-from routing.core.learning.estimates import MIN_DRAWN_RATE, Learning, context_of, prior_duration
+from routing.core.learning.context import OWN, Context, context_of
+from routing.core.learning.estimates import Learning, prior_duration
 from routing.core.learning.history import (
     ESTIMATE_STEP_S,
     MAX_CONTEXT_ESTIMATES,
-    PRIOR_MEAN_TRANSFERS,
-    PRIOR_OUTCOMES,
-    SUCCESS_HALF_LIFE_S,
     BackendHistory,
 )
 from routing.core.learning.kinds import drop_of, shift_of
-from routing.core.learning.regression import OWN
-from routing.core.learning.transfer import Context
+from routing.core.learning.posterior import MIN_DRAWN_RATE
+from routing.core.learning.success import PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S
 from routing.core.model import Backend, Location
 
 BACKEND = Backend("a", latency_ms=100.0, throughput_mbps=80.0, success_rate=0.9)
@@ -462,6 +460,11 @@ def beliefs(learning: Learning) -> list[tuple[float, ...]]:
     return rows
 
 
+def alike(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
+    """Durations within a factor of two, the rest within a quarter."""
+    return 0.5 < mine[0] / theirs[0] < 2.0 and mine[1:] == pytest.approx(theirs[1:], rel=0.25, abs=0.05)
+
+
 @given(notes, notes, notes)
 def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Notes, b: Notes, c: Notes) -> None:
     whole = taught(a, b, c)
@@ -471,8 +474,9 @@ def test_merging_is_having_seen_all_in_any_order_and_any_grouping(a: Notes, b: N
         both = joined(*order)
         for mine, theirs in zip(beliefs(both), beliefs(whole), strict=True):
             # The sums are the same. The effects that they give are solved for step by step,
-            # and each server judges for itself what a change explains, of the backend or a kind.
-            assert mine == pytest.approx(theirs, rel=0.5)
+            # and each server judges for itself what a change explains, of the backend or a kind, and
+            # what is odd.
+            assert alike(mine, theirs)
         for name in PROFILES:
             assert both.outcomes(name) == whole.outcomes(name)
             assert both.last_failure_at(name) == whole.last_failure_at(name)
@@ -490,7 +494,7 @@ def test_a_snapshot_brings_back_the_same(stream: Notes) -> None:
 def test_outcomes_may_come_in_any_order(stream: Notes, dice: Random) -> None:
     shuffled = taught(dice.sample(stream, len(stream)))
     for mine, theirs in zip(beliefs(shuffled), beliefs(taught(stream)), strict=True):
-        assert mine == pytest.approx(theirs, rel=0.5)
+        assert alike(mine, theirs)
 
 
 @given(notes)
@@ -528,18 +532,18 @@ def plainly(
     decisions_since = learning._decisions - history.decisions_then
     # The record decays in steps.
     start = now // ESTIMATE_STEP_S * ESTIMATE_STEP_S
-    level = history.effects.total(context, share, math.log1p(beside))
+    level = history.speed.effects.total(context, share, math.log1p(beside))
     if level > 0.0:
-        level *= history.doubt.belief(start, learning._decisions)
+        level *= history.speed.doubt.belief(start, learning._decisions)
     kinds = history.kinds.known(context[1:])
-    speeds = [(history.speed_change, decisions_since)]
+    speeds = [(history.speed.change, decisions_since)]
     speeds += [(kind.speed_change, kind.decisions_since) for kind in kinds]
     speed, since = max(speeds, key=lambda one: shift_of(one[0]))
     level += speed.probability_at(now, since) * speed.mean
-    level += math.log((PRIOR_MEAN_TRANSFERS + history.mean_sum) / (PRIOR_MEAN_TRANSFERS + history.mean_count))
-    long_term = history.long_term_success(backend, start)
+    level += history.speed.log_mean
+    long_term = history.success.long_term(backend, start)
     long_term *= history.kinds.success_rate(context[1:], start)
-    rates = [(history.success_change(backend), decisions_since)]
+    rates = [(history.success.change(backend), decisions_since)]
     rates += [(kind.success_change, kind.decisions_since) for kind in kinds]
     change, since = max(rates, key=lambda one: drop_of(one[0], long_term))
     probability = change.probability_at(now, since)

@@ -59,10 +59,14 @@ class Doubt:
         days = min(self.half_life_decisions / DOUBT_HALF_LIFE_DECISIONS, MAX_HALF_LIFE_DAYS)
         return float(2.0 ** (min(0.0, self.confirmed_at - now) / (DOUBT_HALF_LIFE_S * days)))
 
+    def belief_by_decisions(self, decisions: int) -> float:
+        """The part of the correction that decisions have left, in (0, 1]."""
+        doubted = decisions - self.believed_then - DOUBT_AFTER_DECISIONS
+        return float(2.0 ** (-doubted / self.half_life_decisions)) if doubted > 0 else 1.0
+
     def belief(self, now: float, decisions: int) -> float:
         """The part of the correction that time and decisions have left, in (0, 1]."""
-        doubted = max(0, decisions - self.believed_then - DOUBT_AFTER_DECISIONS)
-        return self.belief_by_time(now) * float(2.0 ** (-doubted / self.half_life_decisions))
+        return self.belief_by_time(now) * self.belief_by_decisions(decisions)
 
     def note_decision(self, decisions: int) -> None:
         """A decision for this backend. Until its outcome is known, the next decisions go by what

@@ -10,7 +10,6 @@ eventually retried.
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -18,26 +17,17 @@ from routing.core.geography import ROUND_TRIP_MS_PER_KM
 from routing.core.learning.changepoint import (
     CHANGE_HALF_LIFE_DECISIONS,
     CHANGE_HALF_LIFE_S,
-    Change,
-    beta_moments,
 )
-from routing.core.learning.doubt import DOUBT_AFTER_DECISIONS
-from routing.core.learning.history import ESTIMATE_STEP_S, BackendHistory, ContextEstimate
-from routing.core.learning.regression import OWN
-from routing.core.learning.transfer import Context, Transfer
-from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate, Location, Operation
-
-CELL_DEGREES = 10.0
-COARSE_CELLS = 3
-"""Places are cells of so many degrees (1,100 km), and coarse cells of three times that."""
-
-CONTEXT_CACHE_SIZE = 4096
-"""Contexts whose names are cached, about 2 MB at most. Making them for each decision takes as
-long as everything that is looked up with them for three backends."""
-
-BAND_BITS = 4
-"""A band of sizes spans a factor of 16: slow start, and fixed costs beside the latency, make small
-objects slower and middle ones slower still than latency and throughput alone."""
+from routing.core.learning.context import OWN, Context
+from routing.core.learning.history import (
+    ESTIMATE_STEP_S,
+    BackendHistory,
+    ChangeEstimate,
+)
+from routing.core.learning.posterior import Posterior
+from routing.core.learning.speed import SpeedRecord
+from routing.core.learning.transfer import Transfer
+from routing.core.model import ASSUMED_SIZE_BYTES, Backend, Estimate
 
 MAX_RESIDUAL = 20.0
 """A duration of e^20 times what the profile promises is a fault of the client's clock."""
@@ -49,64 +39,9 @@ decisions wastes more on backends that are alike; in a thirtieth, improved backe
 noticed too late. Between 0.05 and 0.2 mean regret is the same, 0.072: less costs where
 profiles are wrong, more in outages."""
 
-MIN_END_PROBABILITY = 0.02
-"""At least this share of draws assumes that a change has ended. So its end is noticed within
-some hundred draws, at a thousand decisions a second as at one a minute."""
-
-CONVINCING_TRANSFERS = 3
-IGNORED_SHARE = 0.3
-"""While a backend has fewer transfers than this, this share of its draws ignores them: one odd
-transfer is weak evidence, three are not. Without, a new backend whose first transfer was odd
-may wait for a thousand decisions (regret 0.36 in one world of five). With 1.0, regret is the
-same where new backends appear and higher by 0.01 where nothing changes; drawing for such
-backends in every decision costs 0.02 where profiles are wrong."""
-
-MIN_DRAWN_RATE = 1e-3
-"""A success rate is drawn from a normal distribution with the posterior's mean and variance,
-and kept this far inside (0, 1); a draw from the beta distribution takes five times as long."""
-
-
-def context_of(
-    operation: Operation | None, location: Location | None, content_type: str, size_bytes: int
-) -> Context:
-    """The names of the effects: the backend's own, and those of the kinds of this request: its
-    operation, region, coarse cell and cell, type, and band of size; of what is not known, none."""
-    north = east = None
-    region = ""
-    if location is not None:
-        region = location.region
-        if location.latitude is not None and location.longitude is not None:
-            north, east = int(location.latitude // CELL_DEGREES), int(location.longitude // CELL_DEGREES)
-    return _context(operation, north, east, region, content_type, size_bytes.bit_length() // BAND_BITS)
-
-
-@lru_cache(CONTEXT_CACHE_SIZE)
-def _context(
-    operation: Operation | None,
-    north: int | None,
-    east: int | None,
-    region: str,
-    content_type: str,
-    band: int,
-) -> Context:
-    names = [OWN]
-    if operation is not None:
-        names.append(f"operation:{operation.value}")
-    if region:
-        names.append(f"region:{region}")
-    if north is not None and east is not None:
-        coarse = COARSE_CELLS
-        names.append(f"cell:{coarse * CELL_DEGREES}:{north // coarse}:{east // coarse}")
-        names.append(f"cell:{CELL_DEGREES}:{north}:{east}")
-    if content_type:
-        names.append(f"type:{content_type}")
-    if band:
-        names.append(f"size:{BAND_BITS * band}")
-    return tuple(names)
-
 
 def prior_duration(
-    profile: Backend | BackendHistory, size_bytes: int, distance_km: float | None
+    profile: Backend | SpeedRecord, size_bytes: int, distance_km: float | None
 ) -> tuple[float, float]:
     """The duration in ms that the profile promises (latency, transfer, and one round trip over
     the distance), and the transfer's share of it."""
@@ -137,7 +72,7 @@ class Learning:
     def last_failure_at(self, backend_id: str) -> float | None:
         """When the backend last failed, or None."""
         history = self._histories.get(backend_id)
-        return None if history is None else history.last_failure_at
+        return None if history is None else history.success.last_failure_at
 
     def success_probability(self, backend: Backend, *, now: float) -> float:
         """The probability that an operation on this backend succeeds."""
@@ -146,14 +81,14 @@ class Learning:
     def overall_success(self, backend: Backend, *, now: float) -> float:
         """Likewise by the record alone, whatever changes are detected."""
         history = self._histories.get(backend.id)
-        return backend.success_rate if history is None else history.overall_success(backend, now)
+        return backend.success_rate if history is None else history.success.overall(backend, now)
 
     def note_decision(self, backend_id: str, context: Context) -> None:
         """Counts a decision: with each, what no outcome confirms is believed less."""
         self._decisions += 1
         history = self._histories.get(backend_id)
         if history is not None:
-            history.doubt.note_decision(self._decisions)
+            history.speed.doubt.note_decision(self._decisions)
         for history in self._with_changed_kinds.values():
             for kind in history.kinds.known(context[1:]):
                 kind.decisions_since += 1
@@ -201,52 +136,20 @@ class Learning:
             learned = history.context_estimates.get(context)
             if learned is None or learned.step != step:
                 learned = history.context_estimate(backend, context, now)
-            (
-                _,
-                success,
-                evidence,
-                speed,
-                rate,
-                latency,
-                throughput,
-                by_load,
-                speed_kind,
-                success_kind,
-                log_mean,
-                belief,
-            ) = learned
+            _, success, evidence, changes, latency, throughput, by_load, log_mean, belief = learned
             if count and by_load is not None:
-                load = math.log1p(count)
-                latency_by_load, throughput_by_load = by_load
+                load, (latency_by_load, throughput_by_load) = math.log1p(count), by_load
                 latency += load * latency_by_load
                 throughput += load * throughput_by_load
-            if (
-                history.latency_ms == backend.latency_ms
-                and history.throughput_mbps == backend.throughput_mbps
-            ):
-                throughput_share = transfer_ms / prior_ms
-                correction = (1.0 - throughput_share) * latency + throughput_share * throughput
-            else:
-                correction = _correction_of_new_profile(
-                    history, prior_ms, size_bytes, distance_km, latency, throughput, now=now
-                )
+            record = history.speed
+            correction = ((prior_ms - transfer_ms) * latency + transfer_ms * throughput) / prior_ms
+            if record.latency_ms != backend.latency_ms or record.throughput_mbps != backend.throughput_mbps:
+                sums = latency, throughput
+                correction = _for_new_profile(record, prior_ms, size_bytes, distance_km, sums, now=now)
             if correction > 0.0:
-                correction *= belief
-                unconfirmed = self._decisions - history.doubt.believed_then - DOUBT_AFTER_DECISIONS
-                if unconfirmed > 0:
-                    correction *= 2.0 ** (-unconfirmed / history.doubt.half_life_decisions)
-            if speed is not None or rate is not None:
-                age = elapsed + (self._decisions - history.decisions_then) / CHANGE_HALF_LIFE_DECISIONS
-                if speed is not None:
-                    if speed_kind is not None:
-                        age = elapsed + speed_kind.decisions_since / CHANGE_HALF_LIFE_DECISIONS
-                    correction += 2.0 ** -(speed.half_lives + age * speed.pace) * speed.level
-                if rate is not None:
-                    decisions = self._decisions - history.decisions_then
-                    if success_kind is not None:
-                        decisions = success_kind.decisions_since
-                    age = elapsed + decisions / CHANGE_HALF_LIFE_DECISIONS
-                    success += 2.0 ** -(rate.half_lives + age * rate.pace) * (rate.level - success)
+                correction *= belief * record.doubt.belief_by_decisions(self._decisions)
+            if changes is not None:
+                correction, success = self._changed(history, changes, elapsed, correction, success)
             expected_ms = prior_ms * math.exp(correction + log_mean)
             estimates.append(new(Estimate, (expected_ms, success, prior_ms, backend.success_rate, evidence)))
         return estimates
@@ -261,23 +164,9 @@ class Learning:
         counted as a mixture of both cases.
         """
         history = self._histories.get(backend.id) or BackendHistory(now)
-        learned = history.context_estimate(backend, context, now)
         _, throughput_share = prior_duration(backend, size_bytes, distance_km)
-        variance = history.effects.variance(context, throughput_share, now=now)
-        belief = history.doubt.belief(now, self._decisions)
-        if belief < 1.0:
-            prior = BackendHistory(now).effects.variance(context, throughput_share, now=now)
-            correction = history.effects.total(context, throughput_share)
-            variance = belief * variance + (1.0 - belief) * (prior + belief * correction * correction)
-        change, probability = self._speed_change(history, learned, now)
-        variance += probability * (change.variance + (1.0 - probability) * change.mean**2)
-        change, probability = self._success_change(history, learned, backend, now)
-        mean, rate_variance = beta_moments(*history.success_record(backend, now))
-        mean *= history.kinds.success_rate(context[1:], now)
-        rate_variance += probability * (
-            change.variance - rate_variance + (1.0 - probability) * (change.mean - mean) ** 2
-        )
-        return math.sqrt(variance), math.sqrt(rate_variance)
+        posterior = Posterior(history, backend, context, throughput_share, self._decisions, now)
+        return posterior.spreads()
 
     def draw(
         self,
@@ -292,36 +181,12 @@ class Learning:
     ) -> Estimate:
         """One estimate drawn from the posterior (Thompson, "On the likelihood that one unknown
         probability exceeds another", 1933)."""
-        history = self._histories.get(backend.id)
-        if history is None:
-            history = BackendHistory(now)
-        learned = history.context_estimate(backend, context, now)
-        belief = history.doubt.belief(now, self._decisions)
+        history = self._histories.get(backend.id) or BackendHistory(now)
         prior_ms, throughput_share = prior_duration(backend, size_bytes, distance_km)
-        if 0 < len(history.transfers) < CONVINCING_TRANSFERS and random.random() < IGNORED_SHARE:
-            belief = 0.0
-        speed_history = history if random.random() < belief else BackendHistory(now)
-        correction = speed_history.effects.total(context, throughput_share, math.log1p(inflight))
-        variance = speed_history.effects.variance(context, throughput_share, now=now)
-        change, probability = self._speed_change(history, learned, now)
-        if _draw_change(probability, random):
-            correction += change.mean
-            variance += change.variance
-        change, probability = self._success_change(history, learned, backend, now)
-        if _draw_change(probability, random):
-            rate, rate_variance = change.mean, change.variance
-        else:
-            rate, rate_variance = beta_moments(*history.success_record(backend, now))
-            rate *= history.kinds.success_rate(context[1:], now)
-        correction += learned.log_mean
-        expected_ms = prior_ms * math.exp(random.gauss(correction, math.sqrt(variance)))
-        rate = random.gauss(rate, math.sqrt(rate_variance))
+        posterior = Posterior(history, backend, context, throughput_share, self._decisions, now)
+        correction, rate = posterior.draw(math.log1p(inflight), random)
         return Estimate(
-            expected_ms,
-            min(max(rate, MIN_DRAWN_RATE), 1.0 - MIN_DRAWN_RATE),
-            prior_ms,
-            backend.success_rate,
-            learned.evidence,
+            prior_ms * math.exp(correction), rate, prior_ms, backend.success_rate, posterior.learned.evidence
         )
 
     def note(
@@ -349,7 +214,7 @@ class Learning:
         transfer = None
         if success and duration_ms is not None:
             size_bytes = size_bytes or ASSUMED_SIZE_BYTES
-            promised_ms, throughput_share = prior_duration(history, size_bytes, distance_km)
+            promised_ms, throughput_share = prior_duration(history.speed, size_bytes, distance_km)
             residual = math.log(duration_ms / promised_ms)
             residual = max(-MAX_RESIDUAL, min(MAX_RESIDUAL, residual))
             decisions_since = self._decisions_since(history)
@@ -384,48 +249,44 @@ class Learning:
         else:
             self._with_changed_kinds.pop(backend_id, None)
 
-    def _speed_change(
-        self, history: BackendHistory, learned: ContextEstimate, now: float
-    ) -> tuple[Change, float]:
-        """The change of speed that counts for this context, and its probability now."""
-        kind = learned.speed_kind
-        if kind is None:
-            change = history.speed_change
-            return change, change.probability_at(now, self._decisions_since(history))
-        return kind.speed_change, kind.speed_change.probability_at(now, kind.decisions_since)
-
-    def _success_change(
-        self, history: BackendHistory, learned: ContextEstimate, backend: Backend, now: float
-    ) -> tuple[Change, float]:
-        """The change of success that counts for this context, and its probability now."""
-        kind = learned.success_kind
-        if kind is None:
-            change = history.success_change(backend)
-            return change, change.probability_at(now, self._decisions_since(history))
-        return kind.success_change, kind.success_change.probability_at(now, kind.decisions_since)
+    def _changed(
+        self,
+        history: BackendHistory,
+        changes: ChangeEstimate,
+        elapsed: float,
+        correction: float,
+        success: float,
+    ) -> tuple[float, float]:
+        """The correction and the probability of success with the changes that may hold."""
+        speed, rate, speed_kind, success_kind = changes
+        decisions_since = self._decisions - history.decisions_then
+        if speed is not None:
+            decisions = decisions_since if speed_kind is None else speed_kind.decisions_since
+            age = elapsed + decisions / CHANGE_HALF_LIFE_DECISIONS
+            correction += 2.0 ** -(speed.half_lives + age * speed.pace) * speed.level
+        if rate is not None:
+            decisions = decisions_since if success_kind is None else success_kind.decisions_since
+            age = elapsed + decisions / CHANGE_HALF_LIFE_DECISIONS
+            success += 2.0 ** -(rate.half_lives + age * rate.pace) * (rate.level - success)
+        return correction, success
 
     def _decisions_since(self, history: BackendHistory) -> int:
         """This server's decisions since the backend's last outcome."""
         return self._decisions - history.decisions_then
 
 
-def _correction_of_new_profile(
-    history: BackendHistory,
+def _for_new_profile(
+    record: SpeedRecord,
     prior_ms: float,
     size_bytes: int,
     distance_km: float | None,
-    latency: float,
-    throughput: float,
+    sums: tuple[float, float],
     *,
     now: float,
 ) -> float:
     """The correction of a profile that differs from the one that the residuals are relative to: the
     estimate stays as it was as far as outcomes support it, the rest follows the new profile."""
-    promised_ms, throughput_share = prior_duration(history, size_bytes, distance_km)
+    promised_ms, throughput_share = prior_duration(record, size_bytes, distance_km)
+    latency, throughput = sums
     learned = (1.0 - throughput_share) * latency + throughput_share * throughput
-    return history.effects.support(throughput_share, now=now) * (learned + math.log(promised_ms / prior_ms))
-
-
-def _draw_change(probability: float, random: Random) -> bool:
-    """Draws whether a change of this probability holds now."""
-    return probability > 0.0 and random.random() < min(probability, 1.0 - MIN_END_PROBABILITY)
+    return record.effects.support(throughput_share, now=now) * (learned + math.log(promised_ms / prior_ms))

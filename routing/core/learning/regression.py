@@ -26,6 +26,8 @@ from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from routing.core.learning.context import OWN
+from routing.core.learning.effect import NOISE, Effect
 from routing.core.learning.transfer import Transfer
 from routing.core.model import Operation
 
@@ -33,11 +35,6 @@ HALF_LIFE_S = 86_400.0
 """What is typical of a backend or a place lasts for days; `changepoint` detects sudden changes.
 A half-life of six hours, and no decay at all, measured the same."""
 
-NOISE = 0.4
-"""Standard deviation of one residual: measured object stores have 0.1 to 0.5. It matters
-only in proportion to the spreads."""
-
-OWN = ""
 OWN_SPREAD = 1.0
 SHARED_SPREAD = 0.3
 """OWN names the backend's own effect. The standard deviations before any outcome: of the
@@ -70,10 +67,6 @@ places with half a dozen types need 40."""
 REBASE_HALF_LIVES = 20
 """Sums are scaled down after so many half-lives, long before the weights cost precision."""
 
-MIN_STEP = 0.003
-"""Smaller steps are postponed, so durations are off by up to 0.3 %, a hundredth of one
-transfer's noise. A third of it takes twice the rounds."""
-
 MAX_ROUNDS = 12
 """Rounds of solving for the effects. Usually the first or second moves none; outcomes that
 contradict each other would take thirty, and converge over the next outcomes."""
@@ -81,69 +74,6 @@ contradict each other would take thirty, and converge over the next outcomes."""
 SOLVE_ALL_OUTCOMES = 16
 """Up to so many outcomes, all effects are solved for after each: with few outcomes, one moves
 also effects that it does not touch."""
-
-
-class Effect:
-    """One effect: its means, its gradient and its rows of the information matrix.
-
-    `information` has, for each effect that occurred in the same outcomes (and for itself),
-    the three distinct entries a (latency × latency), b (latency × throughput) and c
-    (throughput × throughput), in an array that both effects share. These are most of the
-    learned state, and an array takes half the memory of a list.
-    """
-
-    __slots__ = (
-        "information",
-        "latency",
-        "latency_gradient",
-        "precision",
-        "throughput",
-        "throughput_gradient",
-    )
-
-    def __init__(self, spread: float) -> None:
-        self.precision = (NOISE / spread) ** 2
-        self.latency = self.throughput = 0.0
-        self.latency_gradient = self.throughput_gradient = 0.0
-        self.information: dict[str, array[float]] = {}
-
-    def weight(self, name: str) -> float:
-        """The sum of the weights of its outcomes: the shares of each sum to 1."""
-        a, b, c = self.information[name]
-        return a + 2.0 * b + c
-
-    def variance(self, name: str, latency_share: float, throughput_share: float, decay: float) -> float:
-        """The effect's posterior variance at these shares, given the other effects; `decay` is
-        the factor by which the sums have decayed."""
-        a, b, c = self.information[name]
-        a, b, c = a * decay + self.precision, b * decay, c * decay + self.precision
-        form = (
-            latency_share * latency_share * c
-            - 2.0 * latency_share * throughput_share * b
-            + throughput_share * throughput_share * a
-        )
-        return NOISE * NOISE * form / (a * c - b * b)
-
-    def solve(self, name: str, weight: float, others: Mapping[str, "Effect"]) -> bool:
-        """Moves the means to their optimum given the other effects, and updates all gradients.
-        Returns whether they moved; steps below MIN_STEP are not taken."""
-        prior = self.precision * weight
-        a, b, c = self.information[name]
-        a, c = a + prior, c + prior
-        latency_pull = self.latency_gradient - prior * self.latency
-        throughput_pull = self.throughput_gradient - prior * self.throughput
-        scale = 1.0 / (a * c - b * b)
-        latency_step = (c * latency_pull - b * throughput_pull) * scale
-        throughput_step = (a * throughput_pull - b * latency_pull) * scale
-        if abs(latency_step) + abs(throughput_step) < MIN_STEP:
-            return False
-        self.latency += latency_step
-        self.throughput += throughput_step
-        for other_name, (a, b, c) in self.information.items():
-            other = others[other_name]
-            other.latency_gradient -= a * latency_step + b * throughput_step
-            other.throughput_gradient -= b * latency_step + c * throughput_step
-        return True
 
 
 class Effects:

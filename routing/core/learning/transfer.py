@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-Context = tuple[str, ...]
-"""The names of the effects on a transfer: first the backend's own, then those of its kinds."""
+from routing.core.learning.context import Context
 
 
 class Transfer(NamedTuple):
