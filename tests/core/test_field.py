@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from makers import Clock, router
 
+from routing.core.learning.kinds import Kinds
 from routing.core.model import Backend, Estimate, Location, Operation
 
 DAY_S = 86_400.0
@@ -243,3 +244,37 @@ def test_a_corrected_profile_changes_no_belief_that_outcomes_support() -> None:
     corrected.merge(clock.snapshot(), now=clock.now)
     after = believed(Clock(corrected, now=clock.now), right).expected_ms
     assert after == pytest.approx(before, rel=0.05)
+
+
+def test_two_servers_that_saw_the_same_kind_fail_know_it_together() -> None:
+    clocks = [Clock(router(rivals(success_rate=0.999))) for _ in range(2)]
+    for clock in clocks:
+        for number in range(40):
+            kind = "video/mp4" if number % 5 == 0 else "image/png"
+            clock.record("best", kind == "image/png", content_type=kind, duration_ms=142)
+            clock.now += 1.0
+    both = clocks[0]
+    both.router.merge(clocks[1].snapshot(), now=both.now)
+    video, image = (believed(both, rivals()[0], content_type=kind) for kind in ("video/mp4", "image/png"))
+    assert video.success_probability < image.success_probability - 0.03
+    empty = clocks[1].snapshot()
+    for history in empty["learning"].values():
+        for kind in history["kinds"].values():
+            kind[6] = []
+    both.router.merge(empty, now=both.now)
+    assert believed(both, rivals()[0], content_type="video/mp4").success_probability < 0.9
+
+
+def test_a_new_profile_is_believed_where_only_failures_came() -> None:
+    clock = Clock(router([Backend("s3", latency_ms=40.0)]))
+    clock.fail("s3", 2)
+    corrected = router([Backend("s3", latency_ms=400.0)])
+    corrected.merge(clock.snapshot(), now=clock.now)
+    estimate = believed(Clock(corrected, now=clock.now), Backend("s3"))
+    assert estimate.expected_ms == estimate.prior_ms > 400.0
+
+
+def test_kinds_can_be_seen() -> None:
+    kinds = Kinds()
+    kinds.get_or_add(("type:b", "size:4"), 0.0)
+    assert repr(kinds) == "Kinds(['size:4', 'type:b'])"

@@ -145,7 +145,7 @@ def test_an_outage_is_left_at_once_and_forgiven_when_it_is_over(strategy: str, s
         lived = live(World(seed, range(400, 600), out), 1200, strategy=strategy, step_s=step_s)
         first = lived.chosen.index(out, 400)
         assert lived.chosen[first : first + 30].count(out) <= 5
-        assert lived.chosen[900:].count(out) > 0.7 * calm.chosen[900:].count(out) > 70
+        assert lived.chosen[900:].count(out) > 0.65 * calm.chosen[900:].count(out) > 70
 
 
 def test_outcomes_that_come_late_twice_or_never_do_little_harm() -> None:
