@@ -115,7 +115,7 @@ async def test_what_is_paid_for_waits_so_that_others_have_their_turn() -> None:
     async with serving(turn=10, pause_seconds=3600.0, linger_seconds=0.01) as server, abused(server) as peer:
         ping = raw(PING, b"12345678")
         peer.write(ping * 900)
-        connection = await server.connection_where(lambda one: not one._transport.is_reading())
+        connection = await server.connection_where(lambda one: not one.connection.transport.is_reading())
         assert 10 <= connection.connection.budget.spent <= 10 + SLICE_BYTES // len(ping) + 1
 
 
@@ -134,7 +134,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing() -> None:
     async with serving(turn=1, pause_seconds=0.01) as server:
         peer = await server.peer()
         peer.write(raw(PING, b"12345678") * 1000)
-        await server.connection_where(lambda one: not one._transport.is_reading())
+        await server.connection_where(lambda one: not one.connection.transport.is_reading())
         peer.writer.transport.abort()
         await server.until(lambda: not server.listener.connections)
 
@@ -317,7 +317,7 @@ async def test_a_client_that_reads_nothing_holds_little_and_is_dropped() -> None
         for _ in range(64):
             peer.call(str(1 << 20).encode(), path="/test.Test/Many")
         paused = await server.connection_where(lambda one: one._paused_at is not None)
-        assert paused._transport.get_write_buffer_size() < 1 << 18
+        assert paused.connection.transport.get_write_buffer_size() < 1 << 18
         assert paused.connection.unsent_bytes <= paused._limits.max_unsent_bytes
         clock.now += 61
         paused.check(clock.now)

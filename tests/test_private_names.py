@@ -32,7 +32,7 @@ BY_NAME = {"getattr", "setattr", "delattr", "hasattr"}
 KINDS = (object, type, int, str, bytes, dict, list, set, Exception, types.FunctionType, types.ModuleType)
 PYTHONS_OWN = {name for kind in KINDS for name in dir(kind)} | {
     "__aenter__", "__aexit__", "__aiter__", "__all__", "__anext__", "__await__", "__bool__", "__del__",
-    "__enter__", "__exit__", "__next__", "__path__", "__slots__", "__version__",
+    "__enter__", "__exit__", "__next__", "__path__", "__post_init__", "__slots__", "__version__",
 }  # fmt: skip
 
 

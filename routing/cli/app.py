@@ -26,7 +26,7 @@ from routing.errors import (
 FINE, REFUSED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 MISUSES = (BadTrace, ConfigError, IncompatibleLibrary, InvalidArgument, MissingExtra)
-"""What only another command line, file or machine can mend; all else is somebody's no."""
+"""What only another command line, file or machine can mend; all other errors are a refusal by the server."""
 
 
 def _check(arguments: Namespace, screen: Screen) -> int:

@@ -129,7 +129,7 @@ async def _watch(arguments: Namespace, screen: Screen) -> None:
 
 
 def serve(arguments: Namespace, _screen: Screen) -> int:
-    """Runs the server until it is told to stop."""
+    """Runs the server until a signal stops it."""
     import asyncio
 
     from routing.config.load import load

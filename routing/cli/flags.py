@@ -1,4 +1,4 @@
-"""What each command can be told: its flags."""
+"""The flags of each command."""
 
 from argparse import Action, ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable
@@ -26,8 +26,8 @@ def serve(parser: ArgumentParser) -> None:
     for option in OPTIONS:
         if option.flag is None:
             continue
-        told = "" if option.default in (None, False) else f" (default: {option.default})"
-        shown = f"{option.help}{told}".replace("%", "%%")
+        default = "" if option.default in (None, False) else f" (default: {option.default})"
+        shown = f"{option.help}{default}".replace("%", "%%")
         if option.validator.switch:
             parser.add_argument(option.flag, dest=option.key, action=BooleanOptionalAction, help=shown)
         else:
@@ -101,8 +101,8 @@ def insights(parser: ArgumentParser) -> None:
 
     parser.add_argument("--backend", type=text, default="", metavar="ID", help="only this backend")
     parser.add_argument("--type", type=text, default="", metavar="MIME", help="only this content type")
-    told = f"how far to look back (default: {DEFAULT_HOURS})"
-    parser.add_argument("--hours", type=count, default=0, metavar="N", help=told)
+    hint = f"how far to look back (default: {DEFAULT_HOURS})"
+    parser.add_argument("--hours", type=count, default=0, metavar="N", help=hint)
     _server(parser)
 
 
@@ -115,8 +115,8 @@ def watch(parser: ArgumentParser) -> None:
         "--interval", type=count, default=1, metavar="SECONDS", help="between updates, 1 to 3600 (default: 1)"
     )
     add("--count", type=count, default=0, metavar="N", help="stop after so many updates (default: never)")
-    told = f"show this section, repeat for each: {', '.join(names)} (default: {', '.join(WATCHED_SECTIONS)})"
-    add("--section", action="append", choices=names, metavar="NAME", help=told)
+    hint = f"show this section, repeat for each: {', '.join(names)} (default: {', '.join(WATCHED_SECTIONS)})"
+    add("--section", action="append", choices=names, metavar="NAME", help=hint)
     _server(parser)
 
 
@@ -138,8 +138,8 @@ def replay(parser: ArgumentParser) -> None:
         )
     )
     add = parser.add_argument
-    told = "of which outcomes the router hears: where it agrees with the trace, or all (default: matched)"
-    add("--teach", choices=[each.value for each in Teach], default=Teach.MATCHED, help=told)
+    hint = "of which outcomes the router hears: where it agrees with the trace, or all (default: matched)"
+    add("--teach", choices=[each.value for each in Teach], default=Teach.MATCHED, help=hint)
     add(
         "--skip-invalid", action="store_true", help="count rows that are wrong, rather than stop at the first"
     )
@@ -166,24 +166,24 @@ def simulate(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("scenario", nargs="*", metavar="SCENARIO", help="a name, or a .toml file of yours (default: all)")
     peers = tuple(name for name in POLICIES if name not in STRATEGIES)
-    told = f"play this strategy, repeat for more: {', '.join(STRATEGIES)}"
-    add("--strategy", action="append", choices=tuple(STRATEGIES), metavar="NAME", help=told)
-    told = f"play this peer, repeat for more: {', '.join(peers)}"
-    add("--policy", action="append", choices=peers, metavar="NAME", help=told)
+    hint = f"play this strategy, repeat for more: {', '.join(STRATEGIES)}"
+    add("--strategy", action="append", choices=tuple(STRATEGIES), metavar="NAME", help=hint)
+    hint = f"play this peer, repeat for more: {', '.join(peers)}"
+    add("--policy", action="append", choices=peers, metavar="NAME", help=hint)
     add("--requests", type=positive, default=5000, metavar="N", help="how many a run has (default: 5000)")
     add("--seed", type=count, default=0, metavar="N", help="which world to draw (default: 0)")
     add("--seeds", type=positive, default=1, metavar="N", help="play so many, from --seed on (default: 1)")
-    told = "take the backends and weights of this file (default: each world draws its own)"
-    _path(add("--config", metavar="FILE", help=told))
-    told = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
-    _path(add("--picture", metavar="FILE", help=told))
-    told = "write the config file of a server for --target, and play nothing"
-    _path(add("--write-config", metavar="FILE", help=told))
+    hint = "take the backends and weights of this file (default: each world draws its own)"
+    _path(add("--config", metavar="FILE", help=hint))
+    hint = "draw who got the traffic over time, for the first seed, into a file ending in .svg or .html"
+    _path(add("--picture", metavar="FILE", help=hint))
+    hint = "write the config file of a server for --target, and play nothing"
+    _path(add("--write-config", metavar="FILE", help=hint))
     add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
-    told = (
+    hint = (
         "a server to play against, started with the file of --write-config; one scenario, strategy and seed"
     )
-    _calling(parser.add_argument_group(told).add_argument)
+    _calling(parser.add_argument_group(hint).add_argument)
     _json(parser)
 
 
@@ -196,12 +196,12 @@ def _purpose(parser: ArgumentParser) -> None:
 
     add = parser.add_argument_group("what to do with it").add_argument
     assumed = Query()
-    told = f"{' or '.join(Operation)} (default: {assumed.operation})"
-    add("--operation", choices=list(Operation), metavar="WORD", help=told)
-    told = f"how long it is kept (default: {assumed.retention_months:g})"
-    add("--retention-months", type=float, metavar="N", help=told)
-    told = f"how often it is read (default: {assumed.expected_reads:g})"
-    add("--expected-reads", type=float, metavar="N", help=told)
+    hint = f"{' or '.join(Operation)} (default: {assumed.operation})"
+    add("--operation", choices=list(Operation), metavar="WORD", help=hint)
+    hint = f"how long it is kept (default: {assumed.retention_months:g})"
+    add("--retention-months", type=float, metavar="N", help=hint)
+    hint = f"how often it is read (default: {assumed.expected_reads:g})"
+    add("--expected-reads", type=float, metavar="N", help=hint)
 
 
 def _choice(parser: ArgumentParser) -> None:
@@ -233,10 +233,10 @@ def _weighing(parser: ArgumentParser) -> Callable[..., Action]:
     from routing.core.scoring import PRIORITIES, PRIORITY_ALIASES, STRATEGIES, STRATEGY_ALIASES
 
     add = parser.add_argument_group("how to choose").add_argument
-    told = f"which weights to use: {', '.join(STRATEGIES)} (default: {STRATEGY_ALIASES['']})"
-    add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=told)
-    told = f"how to scale them: {', '.join(PRIORITIES)} (default: {PRIORITY_ALIASES['']})"
-    add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=told)
+    hint = f"which weights to use: {', '.join(STRATEGIES)} (default: {STRATEGY_ALIASES['']})"
+    add("--strategy", choices=tuple(STRATEGIES), default="", metavar="NAME", help=hint)
+    hint = f"how to scale them: {', '.join(PRIORITIES)} (default: {PRIORITY_ALIASES['']})"
+    add("--priority", choices=tuple(PRIORITIES), default="", metavar="NAME", help=hint)
     add(
         "--backend", action="append", type=text, metavar="ID", help="choose among these only; repeat for each"
     )
@@ -293,11 +293,11 @@ def _json(parser: ArgumentParser) -> None:
 
 
 def _config(parser: ArgumentParser) -> None:
-    told = "TOML file with settings and profiles; ROUTING_CONFIG names one, too"
-    _path(parser.add_argument("--config", metavar="FILE", help=told))
+    hint = "TOML file with settings and profiles; ROUTING_CONFIG names one, too"
+    _path(parser.add_argument("--config", metavar="FILE", help=hint))
 
 
 def _path(action: Action) -> None:
     """Has shells complete the flag as a path, if that is what it takes."""
     if action.metavar == "FILE":
-        action.complete = dict(_FILE)  # type: ignore[attr-defined]  # shtab's way to be told
+        action.complete = dict(_FILE)  # type: ignore[attr-defined]  # read by shtab

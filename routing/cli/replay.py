@@ -42,7 +42,7 @@ def replay(arguments: Namespace, screen: Screen) -> int:
 
 
 def _check(arguments: Namespace) -> None:
-    """What only a router in this process can be told."""
+    """Refuses flags that apply only to a router in this process."""
     for flag, value in (("--config", arguments.config), ("--seed", arguments.seed)):
         if arguments.target and value is not None:
             raise InvalidArgument(flag, value, "nothing with --target: a running server has its own")

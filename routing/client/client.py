@@ -50,8 +50,8 @@ class RoutingClient:
     """A routing server, as methods with plain values.
 
     Connects when first needed, keeps one connection for all calls, and connects anew
-    when it is lost. A call that finds the server unavailable, or is told when to come
-    again, is tried again after a random wait, `retries` times and within its deadline;
+    when it is lost. A call that finds the server unavailable, or names a time to retry
+    after, is tried again after a random wait, `retries` times and within its deadline;
     nothing else is tried again.
     Belongs to one event loop; use it as `async with`, or close it with `aclose`.
 

@@ -67,7 +67,7 @@ class Link:
         self, open_channel: Callable[[], Channel], metadata: Mapping[str, str], *, name: str, owned: bool
     ) -> None:
         self._open_channel = open_channel
-        self._owned = owned  # else the channel is somebody's, who closes it
+        self._owned = owned  # else whoever passed the channel closes it
         self._metadata = metadata
         self._name = name
         self._line: _Line | None = None
@@ -171,7 +171,7 @@ class Link:
             self._close_if_done(line)
 
     def _lost(self, line: _Line, error: Exception) -> RoutingError:
-        # A TimeoutError with an errno is the system's own: nobody answered the connect.
+        # A TimeoutError with an errno is the system's own: the connect got no answer.
         late = isinstance(error, TimeoutError) and error.errno is None
         if line is self._line and (isinstance(error, H2Error) or (late and line.silent)):
             self._line = None

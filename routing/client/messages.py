@@ -73,7 +73,7 @@ def moment(field: str, value: datetime | None) -> datetime | None:
 
 
 def names(field: str, values: Sequence[str]) -> list[str]:
-    """A list of names; a lone string is a sequence too, of letters that nobody meant."""
+    """A list of names; a lone string is a sequence, too, but of letters."""
     if isinstance(values, str):
         raise _invalid(field, values, "a list of names")
     return list(values)

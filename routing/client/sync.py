@@ -94,7 +94,7 @@ class RoutingClient:
 
     @classmethod
     def of(cls, client: AbstractAsyncContextManager[AsyncClient]) -> Self:
-        """A twin of this asynchronous client, which nobody has entered yet."""
+        """A twin of this asynchronous client, which must not have been entered."""
         twin = cls.__new__(cls)
         twin._loop = LoopThread(client)
         return twin

@@ -59,7 +59,7 @@ class Trial:
         self.fault = fault
 
     def outcome(self, raised: BaseException | None, *, now_s: float) -> Outcome | None:
-        """What to report; None where the block was called off and nobody knows.
+        """What to report; None where the block was cancelled and the result is unknown.
 
         What is no Exception (a cancellation, Ctrl-C, a generator that is closed)
         comes from outside and says nothing about the backend.

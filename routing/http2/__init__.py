@@ -1,6 +1,6 @@
-"""HTTP/2 as a server that trusts nobody speaks it, around grpclib and h2.
+"""HTTP/2 for a server with untrusted clients, around grpclib and h2.
 
-A connection's bytes pass the `gate`, which counts frames and refuses what is too much;
+A connection's bytes pass the `frame_filter`, which counts frames and refuses what is too much;
 h2 (`connection.Session`) makes events of them; `connection.Processor` turns these into
 `streams`, and `answers` into calls, after a look at their `headers`. `protocol` holds
 one connection together and watches its patience, `listener` all of them.

@@ -53,7 +53,7 @@ class ConnectionOwner(Protocol):
 
 
 class ServerProtocol(protocol.H2Protocol):
-    """grpclib's protocol with a gate before h2, limits, and a way to end that the client understands.
+    """grpclib's protocol with a frame filter before h2, limits, and a way to end that the client understands.
 
     State: `_heard` and the times are what `check` compares with; `_over` once the
     connection is ended by us, after which what still comes is not looked at.
@@ -105,20 +105,20 @@ class ServerProtocol(protocol.H2Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        lane, at, budget = self._fast_path, 0, self.connection.budget
+        fast_path, at, budget = self._fast_path, 0, self.connection.budget
         enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
-        lane.begin(self._limits.max_streams - len(self.handler.tasks), until)
-        while not self._over and (at := lane.take(data, at)) < len(data):
-            end = lane.run(data, at, SLICE_BYTES)
+        fast_path.begin(self._limits.max_streams - len(self.handler.tasks), until)
+        while not self._over and (at := fast_path.take(data, at)) < len(data):
+            end = fast_path.run(data, at, SLICE_BYTES)
             self._receive(data[at:end])
             at = end
             paid = budget.spent >= enough
             if at < len(data) and (paid or self._clock() > until):
                 self._put_off(data[at:], self._limits.pause_seconds if paid else 0.0)
                 break
-        if lane.answered:
+        if fast_path.answered:
             self.connection.write_out()
-        if lane.answered or self._frame_filter.leaving:
+        if fast_path.answered or self._frame_filter.leaving:
             self._answered()
 
     def _put_off(self, data: bytes, pause_seconds: float) -> None:

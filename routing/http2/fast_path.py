@@ -1,15 +1,15 @@
-"""The short way of a call: answered as it is read, without a task and past h2.
+"""The fast path: a call is answered as it is read, without a task and without h2.
 
-A call may take it if its header block has come before, its one message and its end come in
-the same read as its beginning, its method hardly waits, and the answer can go out at once.
-Other calls may lie in between: a client with several to make sends all their headers first.
-So may a frame that opens the call's window, which is how grpc's C core begins. All that h2
-would remember of such a call is told to `Session`. A call that has begun here and cannot end
-here is handed to h2, before h2 sees anything that came after it.
+A call may take it if its header block is cached, its HEADERS frame and its one DATA frame
+arrive in the same read, its method hardly waits, and the flow-control window allows the
+response. Frames of other calls may lie between them: a client with several calls sends all
+HEADERS first. So may a WINDOW_UPDATE of the stream, with which grpc's C core begins.
+`Session` records what h2 would remember of the call. A call whose HEADERS were taken and
+whose end does not arrive is handed to h2 before any later frame.
 
-Where a method waits for a moment, h2 is told that the call is over, and the window for its
-answer is set aside. Anything else goes the long way, which is the same to the client; calls
-of both kinds take turns on one connection.
+If a method waits for a moment, the stream is recorded as closed and the window for the
+response is reserved. All other frames take the plain path, through h2 and grpclib; clients
+see no difference, and calls of both kinds share a connection.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ from routing.rpc.reply import FastPathHandler, PendingReply, Reply
 from routing.rpc.response_headers import INITIAL_HEADERS, OK_TRAILERS
 
 MAX_ROUTES = 64
-"""Header blocks whose call is known, to a connection. The decoder remembers fewer at a
-time; those of earlier times are dropped with its next change, or here."""
+"""Header blocks whose route a connection remembers. The decoder caches fewer at a time; the
+rest are dropped when its state changes, or here."""
 
 _FRAME: Final = Struct(">HBBBL")
 _FRAME_BYTES: Final = _FRAME.size
@@ -38,8 +38,8 @@ _PREFIX: Final = Struct(">BL")
 _PREFIX_BYTES: Final = _PREFIX.size
 
 RESERVED_REPLY_BYTES = 256
-"""Of the window, set aside for an answer that comes a little later. Ours have at most 150;
-with more, 64 calls on one connection would not fit into the window that it begins with."""
+"""Bytes of the window that are reserved for a pending response. Ours have at most 150; with
+more, 64 calls on one connection would not fit into the initial window."""
 
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
@@ -47,26 +47,26 @@ _HEADERS_LAST: Final = _END_HEADERS | _END_STREAM
 
 
 class _Route(NamedTuple):
-    """What a header block asks for: a method, the length that it says the request has, and who asks."""
+    """What a header block asks for: the method, the content-length or None, and the caller."""
 
     block: bytes
-    prompt: FastPathHandler
+    handler: FastPathHandler
     length: int | None
     caller: Caller
 
 
 class FastPath:
-    """State: `room`, how many calls this read may still bring, and `_until` when; `answered`, how
-    many it has; `waiting`, how many wait for their answer; `_begun`, by stream, whose end is still to be
-    read, and `_grown`, the frame that opened such a stream's window; the calls that known
-    header blocks ask for, as long as the decoder's state is `_known_at`; the blocks of an
-    answer, as long as the encoder's table is as `_encoded_at`; and `late`, an answer that had
-    to go the long way, until that has taken it.
+    """State: `room`, how many more calls this read may start, and `_until` when; `answered`, the
+    calls answered in it; `waiting`, the pending ones; `_begun`, by stream, the calls whose DATA
+    has not been read, and `_grown`, the WINDOW_UPDATE of such a stream; the routes of cached
+    header blocks, valid while the decoder's state is `_known_at`; the encoded blocks of a
+    response, valid while the encoder's table is as `_encoded_at`; and `late`, by stream, a
+    reply that must take the plain path, until a handler has taken it.
     """
 
     __slots__ = (
         "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block",
-        "_frame_filter", "_grown", "_handlers", "_known_at", "_long_way", "_output", "_peer", "_routes",
+        "_frame_filter", "_grown", "_handlers", "_known_at", "_output", "_peer", "_plain_path", "_routes",
         "_session", "_until", "_when_answered", "answered", "late", "room", "waiting",
     )  # fmt: skip
 
@@ -74,22 +74,22 @@ class FastPath:
         self,
         session: Session,
         output: ConnectionOutput,
-        gate: FrameFilter,
-        prompts: Mapping[str, FastPathHandler],
+        frame_filter: FrameFilter,
+        handlers: Mapping[str, FastPathHandler],
         peer: Peer,
-        long_way: Callable[[bytes], None],
+        plain_path: Callable[[bytes], None],
         when_answered: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._session = session
         self._output = output
-        self._frame_filter = gate
+        self._frame_filter = frame_filter
         self._decoder = session.decoder
-        # Where it is another one, so is the decoder, and nothing is answered here.
+        # If it is not ours, neither is the decoder, and the fast path stays off.
         self._encoder = cast(CachingEncoder, session.encoder)
-        self._handlers = prompts if isinstance(self._decoder, CachingDecoder) else {}
+        self._handlers = handlers if isinstance(self._decoder, CachingDecoder) else {}
         self._peer = peer
-        self._long_way = long_way
+        self._plain_path = plain_path
         self._when_answered = when_answered
         self._clock = clock
         self._until = 0.0
@@ -108,17 +108,17 @@ class FastPath:
         return f"<FastPath answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
 
     def begin(self, room: int, until: float) -> None:
-        """A read begins, in which so many calls may, for as long as that."""
+        """A read begins, which may start `room` calls until the time `until`."""
         self._until = until
         self.room = room - self.waiting if self._handlers else 0
         self.answered = 0
 
     def take(self, data: bytes, at: int) -> int:
-        """Answers the calls that lie from `at` on, as far as there is nothing else in between,
-        and says where what must go the long way begins."""
+        """Answers the calls from `at` on until a frame that must take the plain path. Returns
+        where that begins."""
         if self.room <= 0 or not self._frame_filter.between_frames or not self._output.write_ready.is_set():
             return at
-        self._output.flush()  # what h2 has encoded before must go out before
+        self._output.flush()  # what h2 has encoded goes out first
         last = len(data)
         while last - at >= _FRAME_BYTES:
             high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
@@ -138,8 +138,8 @@ class FastPath:
         return at
 
     def run(self, data: bytes, at: int, most: int) -> int:
-        """Where what goes the long way from `at` on ends: before the next frame that may begin a
-        call for us, or after `most` bytes."""
+        """Where the bytes for the plain path end: before the next frame that may start a call on
+        the fast path, or after `most` bytes."""
         last = min(len(data), at + most)
         if self.room <= 0:
             return last
@@ -152,7 +152,7 @@ class FastPath:
         return _FRAME_BYTES + int.from_bytes(data[at : at + 3])
 
     def _begin(self, data: bytes, at: int, end: int, stream: int) -> bool:
-        """Notes the call that begins with this HEADERS frame; False if it must go the long way."""
+        """Notes the call that this HEADERS frame starts; False if it must take the plain path."""
         if self.room <= 0 or not self._session.may_open(stream):
             return False
         route = self._asked(data[at + _FRAME_BYTES : end])
@@ -164,7 +164,7 @@ class FastPath:
         return True
 
     def _grow(self, frame: bytes, stream: int) -> bool:
-        """Notes that a call's window grows, which an answer that fits needs not; once for a call."""
+        """Notes a WINDOW_UPDATE of a call, once for each; a response that fits does not need it."""
         fits = len(frame) == _FRAME_BYTES + 4 and stream in self._begun and stream not in self._grown
         increment = int.from_bytes(frame[_FRAME_BYTES:])
         if not fits or not 0 < increment <= self._session.growable_bytes:
@@ -173,7 +173,7 @@ class FastPath:
         return True
 
     def _answer(self, data: bytes, at: int, end: int, stream: int) -> bool:
-        """Answers the call that ends with this DATA frame; False if it must go the long way."""
+        """Answers the call that this DATA frame ends; False if it must take the plain path."""
         route = self._begun.get(stream)
         message_at = at + _FRAME_BYTES + _PREFIX_BYTES
         size = end - at - _FRAME_BYTES
@@ -184,7 +184,7 @@ class FastPath:
         if compressed or length != size - _PREFIX_BYTES or route.length not in (None, size):
             return False
         del self._begun[stream]
-        reply = route.prompt(data[message_at:end], route.caller)
+        reply = route.handler(data[message_at:end], route.caller)
         sent = self._sent if isinstance(reply, Reply) else self._promised
         if not sent(stream, size, reply):  # type: ignore[arg-type]  # just looked at
             self.late[stream] = reply
@@ -192,24 +192,24 @@ class FastPath:
         return True
 
     def _hand_over(self) -> None:
-        """Lets h2 have the calls whose end has not come, or not as it should."""
+        """Hands to h2 the calls whose end has not arrived or does not fit the fast path."""
         while self._begun:
             stream = next(iter(self._begun))
             self._reopen(stream, self._begun.pop(stream))
 
     def _reopen(self, stream: int, route: _Route, data: bytes = b"") -> None:
-        """Tells h2 of a call's begin, now that it may be the turn of calls that began later.
+        """Hands the start of a call to h2, possibly after later calls were answered.
 
-        h2 takes streams in rising order, which those that it has not seen have to itself.
+        h2 accepts new streams in rising order only, so its highest stream is set back meanwhile.
         """
         session = self._session
         highest, session.highest_inbound_stream_id = session.highest_inbound_stream_id, stream - 1
         begin = _frame(HEADERS, _END_HEADERS, stream, route.block)
-        self._long_way(begin + self._grown.pop(stream, b"") + data)
+        self._plain_path(begin + self._grown.pop(stream, b"") + data)
         session.highest_inbound_stream_id = max(highest, session.highest_inbound_stream_id)
 
     def _sent(self, stream: int, size: int, reply: Reply) -> bool:
-        """Sends an answer and notes the call as over, if that is possible at once."""
+        """Sends a reply and records the stream as closed, if the window allows it."""
         session = self._session
         if len(reply.data) > session.sendable_bytes:
             return False
@@ -220,7 +220,7 @@ class FastPath:
         return True
 
     def _promised(self, stream: int, size: int, later: PendingReply) -> bool:
-        """Notes the call as over but for its answer, if there is room for that."""
+        """Records the stream as closed and reserves window for its reply, if there is enough."""
         session = self._session
         if session.sendable_bytes < RESERVED_REPLY_BYTES:
             return False
@@ -233,13 +233,13 @@ class FastPath:
         return True
 
     def _pass(self, stream: int) -> None:
-        """Notes the frames of a call that the gate has not seen. What opened the call's window
-        is not paid for: its answer earns more."""
+        """Counts the frames of a call that the frame filter has not seen. A WINDOW_UPDATE costs
+        nothing: the reply earns more."""
         self._frame_filter.pass_call(stream, 2 if self._grown.pop(stream, None) is None else 3)
 
     def _keep(self, stream: int, reply: Reply) -> None:
-        """Sends an answer that was waited for."""
-        assert len(reply.data) <= RESERVED_REPLY_BYTES, "who waits has little to say"
+        """Sends a reply that was pending."""
+        assert len(reply.data) <= RESERVED_REPLY_BYTES, "a pending reply is short"
         session, output = self._session, self._output
         self.waiting -= 1
         session.outbound_flow_control_window += RESERVED_REPLY_BYTES - len(reply.data)
@@ -264,9 +264,9 @@ class FastPath:
         )
 
     def _encode(self) -> None:
-        """The header blocks of an answer, which are the next one's too unless they change the table.
+        """Encodes the header blocks of a response, reused until the table changes.
 
-        A change of the table's size goes out once, before a block.
+        A change of the table's size is sent once, before a block.
         """
         encoder = self._encoder
         table = encoder.header_table
@@ -274,9 +274,9 @@ class FastPath:
         self._begin_block, self._end_block = encoder.encode(INITIAL_HEADERS), encoder.encode(OK_TRAILERS)
 
     def _asked(self, block: bytes) -> _Route | None:
-        """What a header block asks for, if it has come before and can be had there and then."""
+        """The route of a cached header block, if its method is on the fast path."""
         decoder = self._decoder
-        assert isinstance(decoder, CachingDecoder)  # without one there are no prompts
+        assert isinstance(decoder, CachingDecoder)  # without one there are no handlers
         state = decoder.state
         if state != self._known_at or len(self._routes) > MAX_ROUTES:
             self._routes.clear()
@@ -298,12 +298,10 @@ class FastPath:
         lengths = [value for name, value in headers if name == "content-length"]
         if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
             return None
-        prompt = self._handlers.get(dict(headers)[":path"])
-        if (
-            prompt is None or timeout_s(headers) == 0
-        ):  # else what never waits is not overtaken by its deadline
+        handler = self._handlers.get(dict(headers)[":path"])
+        if handler is None or timeout_s(headers) == 0:  # any other deadline is later than the reply
             return None
-        return _Route(block, prompt, int(lengths[0]) if lengths else None, Caller(headers, self._peer))
+        return _Route(block, handler, int(lengths[0]) if lengths else None, Caller(headers, self._peer))
 
 
 def _head(kind: int, flags: int, stream: int, size: int) -> bytes:

@@ -44,7 +44,7 @@ class CallHandler(protocol.AbstractHandler):
     A task that is cancelled before its first step never runs its `finally`, so streams
     are released when the task is done, and not by it. `tasks` counts what is alive,
     which reset streams still are until their task has ended. `late` holds, by stream, what
-    the short way (`lane`) has answered and could not send.
+    the fast path has answered and could not send.
     """
 
     def __init__(

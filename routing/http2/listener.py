@@ -119,8 +119,8 @@ class Listener:
         await self._empty.wait()
 
     def note_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What asyncio can tell nobody else: as an exception handler of the loop, it says once
-        that connections must wait, where asyncio would for each try."""
+        """The exception handler of the loop, to which asyncio reports that accepting failed: logs
+        once that connections must wait, not for each try."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _STARVED:
             loop.default_exception_handler(context)
@@ -155,7 +155,7 @@ class Listener:
                     log.info("connections are taken again connections=%d", len(self.connections))
                 for connection in list(self.connections):
                     connection.check(now)
-            # Nobody awaits this task: an error about one connection that ended it would leave all
-            # others without their time limits, and be seen by nobody.
+            # Without this, an error about one connection would end the task unseen, and leave all
+            # other connections without their time limits.
             except Exception:
                 log.exception("checking connections failed")

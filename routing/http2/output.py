@@ -14,7 +14,7 @@ from routing.http2.shared import SharedLimits
 
 JOINED_BYTES = 65_536
 """What waits for the end of a turn of the loop, at most. asyncio asks for a pause once it
-holds as much itself; were it told of more at once, it would ask too late."""
+holds as much itself; given more at once, it would ask too late."""
 
 
 class ConnectionOutput(protocol.Connection):
@@ -112,7 +112,7 @@ class ConnectionOutput(protocol.Connection):
             return
         if transport.can_write_eof():
             # asyncio's write_eof shuts the socket down at once, which fails where the
-            # peer has reset it and the loop has not told us yet.
+            # peer has reset it and the loop has not reported that yet.
             with suppress(OSError):
                 transport.write_eof()
         else:

@@ -98,7 +98,7 @@ class Session(H2Connection):
 
     def may_open(self, stream_id: int) -> bool:
         """Whether a client may now open this stream."""
-        # The state is that of a connection on which a call has come and nobody has left.
+        # The state after the first call, and before either side closes.
         return (
             self.state_machine.state is ConnectionState.SERVER_OPEN
             and stream_id % 2 == 1

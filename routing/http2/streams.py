@@ -22,7 +22,7 @@ class Buffer:
     """The bytes of a request that came and were not read yet.
 
     What arrives is acknowledged to the peer, so that it may send more, when the reader
-    takes it or waits for more than there is. `hold` is told by how much we grow or shrink.
+    takes it or waits for more than there is. `hold` is called with each change of our size.
     """
 
     __slots__ = ("_acknowledge", "_data", "_ended", "_hold", "_unacked", "_waiter", "_wanted")

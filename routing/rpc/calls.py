@@ -35,8 +35,8 @@ MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
 
 MAX_KEPT_UPDATES = 8
-"""Messages of streams whose bytes are kept: listeners of as many option sets may be served at
-the same time. More hold the memory of what nobody sends any more."""
+"""Messages of streams whose bytes are kept: as many option sets may have subscribers at the
+same time. More would hold messages that are not sent again."""
 
 _DRAINING = "the server is draining; call another one"
 
@@ -130,8 +130,8 @@ class Calls:
         on_fast_path: Collection[str] = (),
     ) -> WrappedServable:
         """The same methods, surrounded. `even_draining` lets unary calls in to the end, and
-        `open_to_all` asks nobody who they are: health has something to say until then, and
-        to balancers that have no token. `on_fast_path` names unary
+        `open_to_all` does not authenticate: health answers until the end, and also
+        balancers without a token. `on_fast_path` names unary
         methods that wait for nothing, or for a moment in which no client need cancel them: the fast path
         answers those without a task. A method answers with its message, or with the message's bytes."""
         mapping = {}

@@ -43,8 +43,8 @@ def advance(work: Work) -> Reply | asyncio.Future[Any]:
 class PendingReply:
     """A reply that is still to come, and the work that waits for something first.
 
-    Does what a task would do, at a third of its cost: whoever wants the reply is told on
-    the spot, and there is no way to cancel. `ended` hears of the reply first.
+    Does what a task would do, at a third of its cost: callbacks run at once, and there is no
+    way to cancel. `ended` is called with the reply first.
     """
 
     __slots__ = ("_ended", "_reply", "_tell", "_work")
@@ -74,8 +74,8 @@ class PendingReply:
 
 
 FastPathHandler = Callable[[bytes, Caller], Reply | PendingReply]
-"""Answers the bytes of one message, given without their prefix, now or a little later. Is told
-who asks: the same Caller for all calls of a connection whose header blocks are the same."""
+"""Answers the bytes of one message, given without their prefix, now or a little later. Gets
+the caller: the same object for all calls of a connection whose header blocks are the same."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 Values = Mapping[str, Any]
 
 MISSING = "-"
-"""What stands where there is no value; never a zero that nobody measured."""
+"""Shown where there is no value: a zero would look measured."""
 
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _DURATIONS_MS = ((86_400_000.0, "d"), (3_600_000.0, "h"), (60_000.0, "min"), (1_000.0, "s"), (1.0, "ms"))

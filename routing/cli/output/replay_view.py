@@ -81,7 +81,7 @@ def _headings(values: Values) -> Iterator[Row]:
 def _complaints(values: Values) -> Iterator[str]:
     """What of the trace was not as one would expect: never passed over in silence."""
     trace = values["trace"]
-    told = (
+    notices = (
         ("rows that stood behind later ones, put in order", trace["out_of_order"], ""),
         ("rows skipped", trace["skipped"], trace["first_skipped"]),
         ("rows for which no backend was eligible", values["refused"], values["first_refusal"]),
@@ -92,7 +92,7 @@ def _complaints(values: Values) -> Iterator[str]:
         ),
         ("outcomes that were not taken in", values["untaught"], values["first_untaught"]),
     )
-    for what, count, first in told:
+    for what, count, first in notices:
         if count:
             yield f"{what}: {count_text(count)}" + (f"; the first: {first}" if first else "")
     if trace["unknown_columns"]:

@@ -27,8 +27,8 @@ View = Callable[[Mapping[str, Any]], tuple[Block, ...]]
 class Screen:
     """The two streams of a command, and how much they can show.
 
-    Tables are drawn by rich where it is installed and somebody looks (a terminal, or
-    FORCE_COLOR); NO_COLOR leaves them without any escape sequence.
+    Tables are drawn by rich where it is installed and the output is a terminal (or
+    FORCE_COLOR is set); NO_COLOR leaves them without any escape sequence.
     """
 
     def __init__(self, out: TextIO, err: TextIO, environment: Mapping[str, str]) -> None:
@@ -91,8 +91,8 @@ class Screen:
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Hands out a function that is told how much more is done; a terminal shows how much
-        of the total, on the error stream."""
+        """Yields a function to call with the amount just done; a terminal shows the part of
+        the total, on the error stream."""
         if not self.err.isatty() or self._environment.get("TERM") == "dumb":
             yield lambda _: None
         elif find_spec("rich") is not None and not self._environment.get("NO_COLOR"):

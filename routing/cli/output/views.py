@@ -17,7 +17,7 @@ from routing.cli.output.tables import Block, Cell, Row, Table
 _NONE: Values = MappingProxyType({})
 
 MOST_SHARES = 4
-"""Backends named per content type; a line with all of twenty is read by nobody."""
+"""Backends named per content type; a line with all of twenty is not readable."""
 
 _ESTIMATES = MappingProxyType(
     {
