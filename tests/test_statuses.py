@@ -11,7 +11,13 @@ from routing import errors
 from routing.errors import BadMessage, InvalidArgument, NoEligibleBackend, RoutingError
 from routing.rpc.status import MAX_MESSAGE_BYTES, STATUSES, status_and_message, status_message
 
-NEVER_IN_A_CALL = {RoutingError, errors.BadTrace, errors.ConfigError, errors.MissingExtra}
+NEVER_IN_A_CALL = {
+    RoutingError,
+    errors.BadTrace,
+    errors.ConfigError,
+    errors.IncompatibleLibrary,
+    errors.MissingExtra,
+}
 """Errors of an operator; a caller who meets one has met a fault of ours."""
 
 
