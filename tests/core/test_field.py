@@ -152,6 +152,7 @@ def test_a_kind_that_always_fails_goes_elsewhere_and_the_others_stay(kind: str) 
     assert others.count("best") > 0.93 * len(others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_that_begins_to_fail_goes_elsewhere_whatever_its_past(kind: str) -> None:
     failing, fine = KINDS[kind]
@@ -211,7 +212,7 @@ def test_a_late_type_finds_room_among_odd_ones() -> None:
     assert Counter(chosen)["best"] > 0.85 * len(chosen)
 
 
-@pytest.mark.parametrize("history", [1_000, 12_000])
+@pytest.mark.parametrize("history", [1_000, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_a_type_that_becomes_slow_is_left_whatever_the_history(history: int) -> None:
     best, second = rivals()
     clock = Clock(router([best, second]))
