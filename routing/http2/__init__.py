@@ -1,9 +1,9 @@
 """HTTP/2 for a server with untrusted clients, around grpclib and h2.
 
-A connection's bytes pass the `frame_filter`, which counts frames and refuses what is too much;
-h2 (`connection.Session`) makes events of them; `connection.Processor` turns these into
-`streams`, and `answers` into calls, after a look at their `headers`. `protocol` holds
-one connection together and watches its patience, `listener` all of them.
+`frame_filter` counts a connection's frames and refuses excess; `fast_path` answers short calls
+from their frames. Every other frame goes to h2 (`session`), whose events `events` turns into
+`streams` and `handlers` into calls, after `headers` has checked them. `connection` holds one
+connection together and keeps its time limits, `listener` owns all connections.
 """
 
 from routing.http2.budget import Http2Limits
