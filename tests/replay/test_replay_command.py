@@ -219,7 +219,9 @@ def test_a_server_chooses_as_a_router_in_this_process_does(start_server: StartSe
     assert numbers.keys() == others.keys()
     for name, value in numbers.items():
         if isinstance(value, (int, float)):
-            value = pytest.approx(value, rel=0.03, abs=6 if isinstance(value, int) else 1e-9)
+            # A standard error doubles with one failure that counts for twenty.
+            close = 0.01 if name.endswith("_rate_error") else 1e-9
+            value = pytest.approx(value, rel=0.03, abs=6 if isinstance(value, int) else close)
         assert others[name] == value, name
     assert local["taught"] > 200
 
