@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from makers import Clock, router
 
+from routing.core.learning.changepoint import Change
 from routing.core.learning.kinds import Kinds
 from routing.core.model import Backend, Estimate, Location, Operation
 
@@ -279,3 +280,25 @@ def test_kinds_can_be_seen() -> None:
     kinds = Kinds()
     kinds.get_or_add(("type:b", "size:4"), 0.0)
     assert repr(kinds) == "Kinds(['size:4', 'type:b'])"
+
+
+def test_a_kind_that_slows_down_hides_no_recovery_of_the_whole_backend() -> None:
+    """The backend does better than its record says; that one type is slow changes nothing in that."""
+    backend = Backend("s3", latency_ms=100.0)
+    clock = Clock(router([backend]))
+    for number in range(40):
+        clock.record("s3", number % 3 == 0, content_type="video/mp4", duration_ms=142)
+        clock.now += 1.0
+    clock.now += DAY_S / 2.0
+    clock.fail("s3", content_type="video/mp4")
+    clock.now += DAY_S / 2.0
+    clock.succeed("s3", 6, content_type="video/mp4", duration_ms=142)
+    recovered = believed(clock, backend, content_type="video/mp4").success_probability
+    history = clock.router.learning._histories["s3"]
+    assert recovered > history.success.long_term(backend, clock.now) + 0.1
+    (video,) = history.kinds.known(("type:video/mp4",))
+    video.speed_change = Change(0.9, 3.0, 0.1, clock.now)
+    history.context_estimates.clear()
+    assert believed(clock, backend, content_type="video/mp4").expected_ms > 1_000.0
+    after = believed(clock, backend, content_type="video/mp4").success_probability
+    assert after == pytest.approx(recovered, rel=0.02)  # each decision lets a change decay a little

@@ -17,7 +17,7 @@ from routing.core.learning.history import (
     MAX_CONTEXT_ESTIMATES,
     BackendHistory,
 )
-from routing.core.learning.kinds import drop_of, shift_of
+from routing.core.learning.kinds import rate_shift_of, shift_of
 from routing.core.learning.posterior import MIN_DRAWN_RATE
 from routing.core.learning.success import PRIOR_OUTCOMES, SUCCESS_HALF_LIFE_S
 from routing.core.model import Backend, Location
@@ -519,8 +519,7 @@ def test_what_is_believed_of_several_is_what_the_parts_say_of_each(
     for context in (HERE, THERE):
         several = learning.estimates(backends, context, 50_000, (None, 900.0), (0, beside), now=now)
         for backend, km, load, one in zip(backends, (None, 900.0), (0, beside), several, strict=True):
-            # Of two changes that matter nearly the same, either may be the one that counts.
-            assert one[:2] == pytest.approx(plainly(learning, backend, context, km, load, now), rel=1e-2)
+            assert one[:2] == pytest.approx(plainly(learning, backend, context, km, load, now), rel=1e-9)
             assert one.prior_ms == prior_duration(backend, 50_000, km)[0]
             assert one.prior_success == backend.success_rate
 
@@ -546,7 +545,7 @@ def plainly(
     long_term *= history.kinds.success_rate(context[1:], start)
     rates = [(history.success.change(backend), decisions_since)]
     rates += [(kind.success_change, kind.decisions_since) for kind in kinds]
-    change, since = max(rates, key=lambda one: drop_of(one[0], long_term))
+    change, since = max(rates, key=lambda one: rate_shift_of(one[0], long_term))
     probability = change.probability_at(now, since)
     return prior_ms * math.exp(level), probability * change.mean + (1.0 - probability) * long_term
 

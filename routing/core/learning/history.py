@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from routing.core.learning.changepoint import DecayingChange
 from routing.core.learning.context import Context
-from routing.core.learning.kinds import Kind, Kinds, drop_of, shift_of
+from routing.core.learning.kinds import Kind, Kinds, rate_shift_of, shift_of
 from routing.core.learning.speed import SpeedRecord
 from routing.core.learning.success import SuccessRecord
 from routing.core.learning.transfer import Transfer
@@ -186,8 +186,8 @@ class BackendHistory:
             if shift_of(kind.speed_change) > shift_of(self.speed.change):
                 speed = kind.speed_change.decay_from(start, now)
                 changes = changes._replace(speed=speed, speed_kind=kind)
-            kind = max(kinds, key=lambda one: drop_of(one.success_change, rate))
-            if drop_of(kind.success_change, rate) > drop_of(self.success.change(backend), rate):
+            kind = max(kinds, key=lambda one: rate_shift_of(one.success_change, rate))
+            if rate_shift_of(kind.success_change, rate) > rate_shift_of(self.success.change(backend), rate):
                 success = kind.success_change.decay_from(start, now)
                 changes = changes._replace(success=success, success_kind=kind)
         return ContextEstimate(

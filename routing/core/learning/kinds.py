@@ -271,9 +271,9 @@ def shift_of(change: Change) -> float:
     return change.probability * abs(change.mean)
 
 
-def drop_of(change: Change, rate: float) -> float:
-    """By how much a change of success lowers this rate."""
-    return change.probability * (rate - change.mean)
+def rate_shift_of(change: Change, rate: float) -> float:
+    """By how much a change of success shifts this rate, either way."""
+    return change.probability * abs(change.mean - rate)
 
 
 def _time(outcome: LatestOutcome) -> float:
