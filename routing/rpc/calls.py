@@ -192,7 +192,7 @@ class Calls:
             # reaches it, and the server is not at fault.
             status = Status.CANCELLED
         # A handler may raise anything, and the client must hear a status and not a broken stream:
-        # `verdict` knows the errors of the tree; any other is a fault of ours, logged with its traceback.
+        # `status_and_message` knows our own errors; any other is a fault of ours, logged with its traceback.
         except Exception as error:
             status, message = status_and_message(error)
             if status is Status.INTERNAL:
