@@ -222,7 +222,11 @@ class Learning:
                 at, residual, throughput_share, context, math.log1p(inflight), decisions_since
             )
         history.note(backend, context, success, transfer, at=at, decisions=self._decisions)
-        self._list_changed_kinds(backend.id, history)
+        # Most backends have no changed kind and get none: only the kinds of this outcome are asked.
+        if backend.id in self._with_changed_kinds or any(
+            kind.changed for kind in history.kinds.known(context[1:])
+        ):
+            self._list_changed_kinds(backend.id, history)
 
     def snapshot(self) -> dict[str, Any]:
         """{backend: its history}, as JSON-able values."""

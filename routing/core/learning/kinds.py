@@ -116,7 +116,8 @@ class Kind:
         """Adds one of the latest outcomes and detects changes. `residual` is what the record did
         not explain of its transfer, 0 without one; `expected` the success rate of the request."""
         insort(self.latest, latest, key=_time)
-        del self.latest[:-LATEST_KIND_OUTCOMES]
+        if len(self.latest) > LATEST_KIND_OUTCOMES:
+            del self.latest[0]
         notable = not latest[2] or abs(residual) > NOTABLE_RESIDUAL
         self.unremarkable = 0 if notable else self.unremarkable + 1
         if self.unremarkable <= LATEST_KIND_OUTCOMES:
@@ -140,7 +141,7 @@ class Kind:
                 times, decisions, successes, self.expected, rarity=SUCCESS_CHANGE_RARITY
             )
         timed = [(at, since, transfer) for at, since, _, transfer in latest if transfer is not None]
-        residuals = [effects.residual(transfer) for _, _, transfer in timed]
+        residuals = effects.residuals(transfer for _, _, transfer in timed)
         if any(abs(residual) > NOTABLE_RESIDUAL for residual in residuals):
             times, decisions, _ = zip(*timed, strict=True)
             self.speed_change = detect_speed_change(times, decisions, residuals, rarity=SPEED_CHANGE_RARITY)

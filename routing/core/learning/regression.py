@@ -26,7 +26,7 @@ from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from routing.core.learning.context import OWN
+from routing.core.learning.context import OWN, Context
 from routing.core.learning.effect import NOISE, Effect
 from routing.core.learning.transfer import Transfer
 from routing.core.model import Operation
@@ -112,9 +112,21 @@ class Effects:
             throughput += load * by_load[1]
         return (1.0 - throughput_share) * latency + throughput_share * throughput
 
-    def residual(self, transfer: Transfer) -> float:
-        """What these effects do not explain of a transfer."""
-        return transfer.residual - self.total(transfer.context, transfer.throughput_share, transfer.load)
+    def residuals(self, transfers: Iterable[Transfer]) -> list[float]:
+        """What these effects do not explain of each transfer."""
+        # Transfers of one context share the sums: each outcome asks for those of the latest eight.
+        sums: dict[Context, tuple[float, float, tuple[float, float] | None]] = {}
+        residuals = []
+        for _, residual, throughput_share, context, load, _ in transfers:
+            known = sums.get(context)
+            if known is None:
+                known = sums[context] = self.sums(context)
+            latency, throughput, by_load = known
+            if load and by_load is not None:
+                latency += load * by_load[0]
+                throughput += load * by_load[1]
+            residuals.append(residual - (1.0 - throughput_share) * latency - throughput_share * throughput)
+        return residuals
 
     def variance(self, names: Iterable[str], throughput_share: float, *, now: float) -> float:
         """The variance of that prediction; it grows with the time since the last outcome.
@@ -170,17 +182,23 @@ class Effects:
             strengths.append((LOAD, load))
         touched = [(name, self._get_or_add(name), strength) for name, strength in strengths]
         latency_share = 1.0 - throughput_share
+        a, b, c = (
+            weight * latency_share * latency_share,
+            weight * latency_share * throughput_share,
+            weight * throughput_share * throughput_share,
+        )
         for index, (name, effect, strength) in enumerate(touched):
             effect.latency_gradient += strength * latency_share * surprise
             effect.throughput_gradient += strength * throughput_share * surprise
+            # Seven effects are 28 pairs: as `_add_information` does, without its calls.
             for other_name, other, other_strength in touched[: index + 1]:
-                both = weight * strength * other_strength
-                entries = (
-                    both * latency_share * latency_share,
-                    both * latency_share * throughput_share,
-                    both * throughput_share * throughput_share,
-                )
-                self._add_information(name, effect, other_name, other, entries)
+                both = strength * other_strength
+                information = effect.information.get(other_name)
+                if information is None:
+                    information = effect.information[other_name] = other.information[name] = _no_information()
+                information[0] += both * a
+                information[1] += both * b
+                information[2] += both * c
         if len(self._effects) > MAX_EFFECTS:
             self._evict(names)
         solve_all = self._count < SOLVE_ALL_OUTCOMES * self._weight(self._last_at)
@@ -268,7 +286,7 @@ class Effects:
     ) -> None:
         information = effect.information.get(other_name)
         if information is None:
-            information = effect.information[other_name] = other.information[name] = array("d", bytes(24))
+            information = effect.information[other_name] = other.information[name] = _no_information()
         information[0] += entries[0]
         information[1] += entries[1]
         information[2] += entries[2]
@@ -296,6 +314,10 @@ class Effects:
             for other_name, information in effect.information.items():
                 if other_name <= name:
                     information[:] = array("d", [entry * factor for entry in information])
+
+
+def _no_information() -> "array[float]":
+    return array("d", bytes(24))
 
 
 def _shift_gradient(effect: Effect, entries: Sequence[float], other: Effect, theirs: Sequence[float]) -> None:

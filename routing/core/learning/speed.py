@@ -84,7 +84,7 @@ class SpeedRecord:
         """Adds a transfer. Returns what neither the record nor a change of the whole backend
         explains of it, None if that change does."""
         at = transfer.at
-        residual = self.effects.residual(transfer)
+        (residual,) = self.effects.residuals((transfer,))
         learned = transfer.residual - residual
         kind = slowest(kinds)
         kind_shift, by_kind = 0.0, False
@@ -156,7 +156,7 @@ class SpeedRecord:
         self.mean_at = max(self.mean_at, at)
 
     def _detect_change(self) -> None:
-        self.residuals = [self.effects.residual(one) for one in self.transfers]
+        self.residuals = self.effects.residuals(self.transfers)
         self.change = UNCHANGED
         if self.transfers:
             self.change = detect_speed_change(
