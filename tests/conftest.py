@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, settings
-from server_process import ServerProcess, StartServer
+
+from support.server_process import ServerProcess, StartServer
 
 # How long an example takes, or hypothesis to draw it, says more about the machine than about the code.
 settings.register_profile(

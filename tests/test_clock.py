@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from edges import in_memory
 
 from routing import clock as clocks
 from routing import wire
@@ -20,6 +19,7 @@ from routing.rpc.calls import Calls
 from routing.rpc.service import RoutingService
 from routing.server.assembly import Assembly, assemble
 from routing.store import NullStore
+from support.grpc_calls import in_memory
 
 NOON = 1_700_000_000.0
 DAY = 86_400.0

@@ -8,7 +8,7 @@ that is longer than its message carries `pos` past `end`, where the loop stops a
 read on the way survives. So the one comparison at the end replaces one at each step.
 
 A message is refused if and only if google's protobuf refuses it, which
-tests/test_wire.py checks, with three exceptions. A Timestamp that no datetime can hold
+tests/wire/test_codec.py checks, with three exceptions. A Timestamp that no datetime can hold
 is refused, and so is a message of more than MAX_FIELDS fields; and field number 0, which
 google lets pass in messages that declare no field at all, is refused everywhere.
 """

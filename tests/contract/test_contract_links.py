@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from contract_world import World, world
-from edges import status_of
 
 from routing import wire
 from routing.core.model import Backend
+from support.contract_world import World, world
+from support.grpc_calls import status_of
 
 RETRIEVE = {"operation": "retrieve"}
 LINKED = "recorded for its decision"

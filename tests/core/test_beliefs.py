@@ -7,10 +7,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import NOON, Clock, router
 
 from routing.core.beliefs import SIZES, learned
 from routing.core.model import Backend
+from support.makers import NOON, Clock, router
 
 A = Backend("a", latency_ms=50.0, throughput_mbps=100.0, success_rate=0.98)
 

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from makers import NOON, Clock, router
 
 from routing.core.events import apply_event, decision_event, discovery_event, outcome_event
 from routing.core.model import Backend, Operation, Outcome
 from routing.core.report import status
 from routing.errors import NoEligibleBackend
+from support.makers import NOON, Clock, router
 
 
 def retrieved_from(clock: Clock, **fields: Any) -> list[str]:

@@ -6,13 +6,13 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import NOON, Clock, router
 
 from routing.core.events import apply_event, decision_event, discovery_event, outcome_event
 from routing.core.model import Backend, Decision, Location, Operation, Outcome, Query, State
 from routing.core.router import Router
 from routing.core.scoring import STRATEGIES
 from routing.errors import NoEligibleBackend
+from support.makers import NOON, Clock, router
 
 FRANKFURT = Location(50.1, 8.7, "eu")
 BACKENDS = (Backend("near", latitude=50.1, longitude=8.7), Backend("far", latency_ms=900.0), Backend("third"))

@@ -6,10 +6,10 @@ from math import inf
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from makers import candidate
 
 from routing.core.factors import FACTORS, REFERENCE, cost_usd
 from routing.core.model import Backend, Candidate, Location, Query
+from support.makers import candidate
 
 MIB = 1_048_576
 

@@ -1,11 +1,11 @@
 """Whose failure it was, and when it happened at the earliest: what an outcome teaches about whom."""
 
 import pytest
-from makers import Clock, router
 
 from routing.core.model import Fault, Operation, State
 from routing.core.report import insights, status
 from routing.core.router import Router
+from support.makers import Clock, router
 
 HOUR_S = 3600.0
 

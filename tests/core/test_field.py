@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from makers import Clock, router
 
 from routing.core.learning.changepoint import Change
 from routing.core.learning.kinds import Kinds
 from routing.core.model import Backend, Estimate, Location, Operation
+from support.makers import Clock, router
 
 DAY_S = 86_400.0
 

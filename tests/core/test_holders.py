@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import NOON, Clock, router
 
 from routing.core.holders import FAILED_RETRIEVALS, MAX_HASHES, MAX_HOLDERS, UNKNOWN, Holders
 from routing.core.model import Fault, Operation, Outcome, Query, State
+from support.makers import NOON, Clock, router
 
 
 def known(holders: Holders, content_hash: str = "h") -> list[str]:

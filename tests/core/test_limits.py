@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import Clock, router
 
 from routing.core.availability import availability
 from routing.core.factors import cost_usd
 from routing.core.limits import Limits, limits_of, unmet
 from routing.core.model import Backend, Candidate, Decision, Estimate, Query
 from routing.errors import NoEligibleBackend
+from support.makers import Clock, router
 
 FAST = Backend("fast", latency_ms=10.0, throughput_mbps=1e6, egress_usd_per_gb=9.0, success_rate=0.99)
 SLOW = Backend("slow", latency_ms=4000.0, throughput_mbps=1e6, success_rate=0.999)

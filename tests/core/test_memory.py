@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from makers import NOON, router
 
 from routing.core.holders import MAX_HASHES, Holders
 from routing.core.model import Location, Operation, Outcome, Query
 from routing.core.placement import Placement
 from routing.core.repeats import Repeats
 from routing.core.router import Router
+from support.makers import NOON, router
 
 BACKENDS = tuple("abcde")
 STEP_S = 0.1

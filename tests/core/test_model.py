@@ -3,9 +3,9 @@
 from dataclasses import FrozenInstanceError
 
 import pytest
-from makers import candidate
 
 from routing.core.model import Backend, Operation, Outcome, Query, State, SystemStatus
+from support.makers import candidate
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from makers import NOON, Clock, router
 
 from routing.core.model import Location, Operation, Query
 from routing.core.pending import PendingDecision, PendingTable
 from routing.core.placement import Placement
 from routing.core.slot_index import SlotIndex
+from support.makers import NOON, Clock, router
 
 MOST_BYTES = 250
 """The contract's bound on one decision, at ids of 36 bytes and hashes of 64."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from makers import NOON
 
 from routing.core.model import Location, Operation, Outcome, Query
 from routing.core.pending import PendingDecision
 from routing.core.placement import MAX_PENDING, PENDING_TTL_S, SILENT_S, Placement
+from support.makers import NOON
 
 HERE = Location(1.0, 2.0, "eu")
 

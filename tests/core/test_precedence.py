@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
-from makers import Clock, router
 
 from routing.core.model import Backend
 from routing.core.placement import SILENT_S
+from support.makers import Clock, router
 
 GOOD = Backend("good", max_inflight=20, latency_ms=10.0)
 PLAIN = Backend("plain", latency_ms=400.0, success_rate=0.9)

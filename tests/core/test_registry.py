@@ -1,11 +1,11 @@
 """Who is known, who may serve a query, and why the others may not."""
 
 import pytest
-from makers import NOON, candidate, router
 
 from routing.core.model import Backend, Location, Operation, Query
 from routing.core.registry import Registry
 from routing.errors import InvalidArgument, LimitReached, NoEligibleBackend
+from support.makers import NOON, candidate, router
 
 A = Backend("a", tags=frozenset({"eu", "hot"}), max_object_bytes=1000, latitude=0.0, longitude=0.0)
 B = Backend("b", tags=frozenset({"us"}), latitude=0.0, longitude=180.0)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from makers import NOON, router
 
 from routing.core.learning.estimates import prior_duration
 from routing.core.model import Backend, Candidate, Estimate, Location, Outcome, Query
 from routing.core.scoring import default_weights, rank
+from support.makers import NOON, router
 
 PLACES = (Location(50.0, 8.0), Location(40.0, -75.0), Location(35.0, 139.0))
 TYPES = ("image/png", "video/mp4")

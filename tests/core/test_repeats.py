@@ -4,9 +4,9 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import NOON, Clock, router
 
 from routing.core.repeats import MAX_REPORTED, MAX_REPORTED_BACKENDS, RECOGNISED_S, Repeats
+from support.makers import NOON, Clock, router
 
 
 def test_the_limits_are_those_of_the_contract() -> None:

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from makers import NOON, Clock, router
 
 from routing.core.beliefs import learned
 from routing.core.model import Backend, SystemStatus
 from routing.core.report import SECTIONS, Metrics, SystemFacts, insights, metrics, prepare, status
+from support.makers import NOON, Clock, router
 
 FACTS = SystemFacts(uptime_seconds=1000.0, active_streams=3, version="1.2.3")
 

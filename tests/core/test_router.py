@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import NOON, Clock, merged, numbers, router
 
 from routing.core.model import Backend, Decision, Location, Operation, Outcome, Query, State
 from routing.core.router import MAX_ALTERNATIVES, Router
 from routing.core.scoring import PRIORITIES, STRATEGIES
 from routing.errors import InvalidArgument, LimitReached, NoEligibleBackend, RoutingError
+from support.makers import NOON, Clock, merged, numbers, router
 
 FRANKFURT = Location(50.1, 8.7, "eu")
 SYDNEY = Location(-33.9, 151.2, "au")

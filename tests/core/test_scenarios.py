@@ -1,4 +1,4 @@
-"""Stories in tests/scenarios/*.txt: commands, a clock, what came of it, and why.
+"""Stories in tests/core/scenarios/*.txt: commands, a clock, what came of it, and why.
 
 A story is a list of commands, each followed by `----` and the output that is expected.
 `#` begins a comment. A command is a word, its subjects, and fields: `select
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from makers import router
 
 from routing.core.model import Backend, Location, Operation, Outcome, Query
 from routing.core.report import insights, status
 from routing.core.router import Router
 from routing.errors import RoutingError
+from support.makers import router
 
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
+SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
 READERS: dict[str, Callable[[str], Any]] = {
     "operation": Operation,

@@ -6,7 +6,6 @@ from math import inf, nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import candidate
 
 from routing.core.factors import FACTORS
 from routing.core.model import Backend, Candidate, Query
@@ -21,6 +20,7 @@ from routing.core.scoring import (
     weight_table,
 )
 from routing.errors import InvalidArgument
+from support.makers import candidate
 
 DEFAULTS = default_weights()
 TABLE = weight_table(DEFAULTS)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import NOON, Clock, router
 
 from routing.core.failures import MAX_NAMES, FailureRecord
 from routing.core.model import Backend, Operation, State, SuspensionRules
 from routing.core.probes import ProbeSchedule
 from routing.core.suspension import Breaker, Suspensions
 from routing.errors import NoEligibleBackend
+from support.makers import NOON, Clock, router
 
 RELIABLE = "reliability"
 """The strategy under which a backend that never failed wins."""

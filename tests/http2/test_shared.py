@@ -1,0 +1,156 @@
+"""What clients cannot have by opening more connections: turns, room, streams that stay."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from grpclib.const import Status
+from h2.errors import ErrorCodes
+from hyperframe.frame import DataFrame, SettingsFrame
+
+from routing.http2 import Http2Limits
+from routing.http2.frame_filter import HEADERS, PING
+from routing.http2.shared import SharedLimits
+from support.http2_peer import Peer, message, raw
+from support.http2_server import abused, serving
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+PART = 100_000
+
+
+async def half_a_request(peer: Peer, path: str = "/test.Test/Length") -> int:
+    """Sends a part of a large request, and no more of it."""
+    frame = peer.headers(path=path)
+    peer.write(frame)
+    await peer.send_slowly(frame.stream_id, message(b"x" * PART, length=4 << 20), end=False)
+    await peer.alive()
+    return frame.stream_id
+
+
+async def test_parts_of_requests_are_held_up_to_a_limit_for_all_and_the_oldest_goes() -> None:
+    async with serving(max_held_in_all_bytes=4 * PART) as server, abused(server):
+        peers = [await server.peer() for _ in range(6)]
+        streams = [await half_a_request(peer) for peer in peers]
+        for peer, stream in list(zip(peers, streams, strict=True))[:3]:
+            assert await peer.reset(stream) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert server.listener.shared.held_bytes == 3 * PART  # the prefix is read
+        rest = message(b"x" * (1 << 20))
+        last = peers[0].headers(path="/test.Test/Length")
+        peers[0].write(last)
+        await peers[0].send_slowly(last.stream_id, rest)
+        assert (await peers[0].until(DataFrame, last.stream_id)).data == message(b"1048576")
+
+
+async def test_what_was_held_is_forgotten_however_its_connection_ends() -> None:
+    async with serving() as server:
+        left, wrong = await server.peer(), await server.peer()
+        for peer in (left, wrong):
+            await half_a_request(peer)
+        assert server.listener.shared.held_bytes == 2 * PART
+        left.writer.transport.abort()
+        wrong.write(raw(PING, b"of a wrong length"))
+        await server.until(lambda: server.listener.shared.held_bytes == 0)
+
+
+async def test_the_only_request_is_never_the_one_to_go() -> None:
+    async with serving(max_held_in_all_bytes=1) as server:
+        peer = await server.peer()
+        frame = peer.headers(path="/test.Test/Length")
+        peer.write(frame)
+        await peer.send_slowly(frame.stream_id, message(b"x" * (1 << 20)))
+        assert (await peer.status(frame.stream_id))[0] == 0
+
+
+async def test_answers_that_nobody_takes_are_kept_up_to_a_limit_for_all_and_the_oldest_goes() -> None:
+    async with serving(max_unsent_in_all_bytes=2 * PART) as server, abused(server):
+        closed = {SettingsFrame.INITIAL_WINDOW_SIZE: 0}
+        peers = [await server.peer(settings=closed) for _ in range(3)]
+        streams = []
+        for peer in peers:
+            streams.append(peer.call(str(PART - 5).encode(), path="/test.Test/Many"))
+            await peer.alive()
+        assert await peers[0].reset(streams[0]) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert server.listener.shared.unsent_bytes == 2 * PART
+        peers[1].write(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: PART}))
+        peers[1].write(raw(8, (1 << 20).to_bytes(4)))
+        assert (await peers[1].status(streams[1]))[0] == 0
+        peers[2].writer.transport.abort()
+        await server.until(lambda: server.listener.shared.unsent_bytes == 0)
+
+
+async def test_streams_that_stay_are_counted_for_all_connections() -> None:
+    async with serving(max_watches_in_all=2) as server:
+        peers = [await server.peer() for _ in range(3)]
+        for peer in peers[:2]:
+            await peer.until(DataFrame, peer.call(path="/test.Test/Watch"))
+        refused = peers[2].call(path="/test.Test/Watch")
+        assert await peers[2].status(refused) == (
+            Status.RESOURCE_EXHAUSTED.value,
+            "too many streams are open on this server; call another one",
+        )
+        assert (await peers[2].status(peers[2].call()))[0] == 0
+        peers[0].writer.transport.abort()
+        await server.until(lambda: server.listener.shared.watches == 1)
+        again = peers[2].call(b"again", path="/test.Test/Watch")
+        assert (await peers[2].until(DataFrame, again)).data == message(b"again")
+
+
+def ticking() -> Iterator[float]:
+    """A clock on which everything takes a second."""
+    now = 0.0
+    while True:
+        now += 1.0
+        yield now
+
+
+async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
+    """Header blocks of 450 fields take milliseconds each, and cost no frame that is paid for."""
+    async with serving(
+        ticking().__next__, turn_seconds=0.5, idle_seconds=1e9, keepalive_seconds=1e9
+    ) as server:
+        peers = [await server.peer() for _ in range(5)]
+        long = b"\x00\x01a\x01b" * 450
+        for peer in peers:
+            block = peer.headers().data
+            peer.write(*(raw(HEADERS, block + long, stream=n, flags=5) for n in range(1, 41, 2)))
+        turns: list[int] = []
+        commons = server.listener.shared
+        await server.until(lambda: len(commons._line) == 5)
+        while commons._line:
+            turns.append(sum(one._frame_filter.highest_stream for one in server.listener.connections))
+            await asyncio.sleep(0)
+        steps = [after - before for before, after in pairwise(turns)]
+        assert max(steps) <= 6, "more than one of them went on in a turn"
+        for peer in peers:
+            for stream in range(1, 41, 2):
+                assert (await peer.status(stream))[0] == Status.INVALID_ARGUMENT.value
+
+
+async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
+    commons, went_on = SharedLimits(Http2Limits()), asyncio.Event()
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    commons.schedule(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    commons.schedule(went_on.set)
+    await asyncio.wait_for(went_on.wait(), 5)
+    assert len(faults) == 1
+
+
+async def test_who_leaves_before_being_refused_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server:
+        peer = await server.peer()
+        peer.write(peer.headers())
+        await server.until(lambda: server.calls.open == 1)
+        connection = await server.connection_where(lambda one: bool(one.handler.tasks))
+        (stream,) = connection.handler.tasks
+        stream.__ended__()  # without a message, which is refused in the next turn of the loop
+        connection.abort()
+        await server.until(lambda: not server.calls.open)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_it_says_what_it_holds() -> None:
+    assert repr(SharedLimits(Http2Limits())) == "<SharedLimits held=0 unsent=0 watches=0 line=0>"

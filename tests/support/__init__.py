@@ -1,0 +1,1 @@
+"""What tests share: servers, peers, certificates, oracles and makers of valid values."""
