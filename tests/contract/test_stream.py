@@ -54,7 +54,7 @@ async def test_it_ends_when_the_server_drains() -> None:
         assert (await status_of(anext(stream)))[0] == "UNAVAILABLE"
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize("name", sorted(SECTIONS))
 async def test_each_metrics_type_is_a_key_of_metrics(name: str) -> None:
     """`metrics_types` picks from `factor_weights`, … Each is a key of `metrics`."""
     async with world(Backend(id="a")) as server:
