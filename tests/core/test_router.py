@@ -427,7 +427,9 @@ deliveries = st.lists(
         st.sampled_from(["frankfurt", "sydney", "archive"]),
         st.booleans(),
         st.sampled_from(["", "image/png"]),
-        st.integers(1, 10_000),
+        # How much an odd transfer counts is judged by what came before it: these are ordinary,
+        # and fifty times as long on the archive.
+        st.integers(40, 400),
         st.sampled_from(["reported", "reported", "never reported"]),
         st.integers(1, 3),
     ),
@@ -454,7 +456,8 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
         if fate == "reported":
             # No two at one time: of those the one reported later counts as later.
             at = NOON + 60.0 + 10.0 * step
-            outcome = Outcome(backend_id, success, duration_ms=duration_ms, request_id=f"r{step}")
+            ms = 50 * duration_ms if backend_id == "archive" else duration_ms
+            outcome = Outcome(backend_id, success, duration_ms=ms, request_id=f"r{step}")
             reported.append(replace(outcome, happened_at=at))
             in_time.router.record(reported[-1], now=at)
     often = [outcome for outcome in reported for _ in range(events[int(outcome.request_id[1:])][-1])]
@@ -472,8 +475,8 @@ def test_outcomes_late_twice_or_out_of_order_teach_what_they_would_have_taught_i
         fields = {"available_backends": (name,), "request_id": "probe"}
         one, other = (clock.select(**fields).chosen for clock in (in_time, otherwise))
         # Speed is solved for step by step, and how far a change explains a failure
-        # depends on what was known then: transfers of one kind differ by four times as much.
-        assert 0.2 < one.estimate.expected_ms / other.estimate.expected_ms < 5.0
+        # depends on what was known then: transfers of one kind differ by five times as much.
+        assert 0.5 < one.estimate.expected_ms / other.estimate.expected_ms < 2.0
         rates = [numbers(each.estimate)[1:] for each in (one, other)]
         assert rates[0] == pytest.approx(rates[1], rel=0.25)
         assert one.factor_scores[-1] == other.factor_scores[-1]
