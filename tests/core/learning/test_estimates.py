@@ -462,10 +462,10 @@ def beliefs(learning: Learning) -> list[tuple[float, ...]]:
 
 
 def alike(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
-    """Durations within a factor of two, where transfers differ by eight; success within a third, since
+    """Durations within a factor of three, where transfers differ by eight; success within a third, since
     a run of failures counts less where it is seen as a change; equal evidence."""
     return (
-        0.5 < mine[0] / theirs[0] < 2.0
+        1 / 3 < mine[0] / theirs[0] < 3.0
         and mine[1] == pytest.approx(theirs[1], abs=0.35)
         and mine[2:] == pytest.approx(theirs[2:], abs=1e-9)
     )
