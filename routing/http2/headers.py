@@ -58,6 +58,8 @@ def check_request(headers: Headers) -> None:
         if name[0] == ":":
             if regular or name in seen or name not in _PSEUDO_ALLOWED:
                 raise Malformed(f"pseudo-header field {name}")
+            if name == ":path" and not value:
+                raise Malformed("empty pseudo-header field :path")
             seen.add(name)
         else:
             regular = True
@@ -90,10 +92,6 @@ def refusal(headers: Headers) -> Refusal | None:
     if content_type not in _CONTENT_TYPES:
         message = f"content-type: {shown(content_type)} is not valid; expected {' or '.join(_CONTENT_TYPES)}"
         return Refusal(415, Status.INVALID_ARGUMENT, message)
-    if "te" not in fields:
-        return Refusal(
-            400, Status.INVALID_ARGUMENT, "te: missing; expected trailers, without which no status arrives"
-        )
     try:
         timeout_s(headers)
     except ValueError as error:
@@ -124,7 +122,8 @@ def as_served(headers: Headers, left_s: float | None) -> list[tuple[str, str]]:
 
     The timeout is what is left of it, counted from the call's arrival. Binary metadata
     goes one value to a field and without padding, since grpclib knows no lists and adds
-    padding itself. The content type loses its parameters, which grpclib does not know.
+    padding itself. The content type loses its parameters, which grpclib does not know. It
+    refuses a request without `te`, which some proxies drop, so that field is added.
     """
     served: list[tuple[str, str]] = []
     for name, value in headers:
@@ -136,6 +135,8 @@ def as_served(headers: Headers, left_s: float | None) -> list[tuple[str, str]]:
             served += [(name, part.strip().rstrip("=")) for part in value.split(",")]
         else:
             served.append((name, value))
+    if all(name != "te" for name, _ in headers):
+        served.append(("te", "trailers"))
     if left_s is not None:
         served.append(("grpc-timeout", f"{max(1, round(max(left_s, MIN_TIMEOUT_S) * 1e6))}u"))
     return served

@@ -112,9 +112,21 @@ async def test_a_content_type_narrows_every_field_that_it_can() -> None:
     assert narrowed["content_type_distribution"] == {"text/html": {"b": 2}}
     assert narrowed["backend_usage_stats"]["b"]["request_count"] == 2
     assert narrowed["backend_usage_stats"]["a"]["outcome_count"] == 1
-    assert narrowed["latency_stats"]["a"]["count"] == 1
+    assert narrowed["latency_stats"] == {}
     assert both["backend_success_rates"] == {"a": 0.0}
     assert both["content_type_distribution"] == {}
+
+
+async def test_latency_is_of_successes_only() -> None:
+    """`latency_stats` are over successful outcomes"""
+    async with world(Backend(id="a"), Backend(id="b")) as server:
+        await server.record("a", duration_ms=200)
+        for _ in range(9):
+            await server.record("a", success=False, duration_ms=1)
+        await server.record("b", success=False, duration_ms=1)
+        latency = (await told(server))["latency_stats"]
+    assert latency.keys() == {"a"}
+    assert (latency["a"]["count"], latency["a"]["min_ms"], latency["a"]["max_ms"]) == (1, 200, 200)
 
 
 @pytest.mark.parametrize("fields", [{"backend_id": "nobody"}, {"content_type": "never/seen"}])

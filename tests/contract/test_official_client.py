@@ -145,7 +145,7 @@ def test_success_rates_are_successes_by_outcomes(story: Story) -> None:
 
 def test_latencies_are_those_that_were_measured(story: Story) -> None:
     measured = {
-        backend: [each["duration_ms"] for each in outcomes if each["duration_ms"]]
+        backend: [each["duration_ms"] for each in outcomes if each["success"] and each["duration_ms"]]
         for backend, outcomes in story.outcomes.items()
     }
     expected = {backend: durations for backend, durations in measured.items() if durations}

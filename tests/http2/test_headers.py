@@ -25,7 +25,8 @@ def test_what_is_left_of_a_timeout_is_never_too_little_for_grpclib(left_s: float
 
 
 def test_binary_metadata_goes_one_value_to_a_field_and_unpadded() -> None:
-    assert as_served([("key-bin", "AA==, AAA"), ("key", "a,b")], None) == [
+    assert as_served([*CALL, ("key-bin", "AA==, AAA"), ("key", "a,b")], None) == [
+        *CALL,
         ("key-bin", "AA"),
         ("key-bin", "AAA"),
         ("key", "a,b"),
@@ -33,8 +34,14 @@ def test_binary_metadata_goes_one_value_to_a_field_and_unpadded() -> None:
 
 
 def test_the_content_type_loses_its_parameters() -> None:
-    assert as_served([("content-type", "application/grpc; x=y")], None) == [
-        ("content-type", "application/grpc")
+    assert as_served([*CALL[:-1], ("content-type", "application/grpc; x=y")], None) == CALL
+
+
+def test_a_missing_te_is_added() -> None:
+    assert as_served([field for field in CALL if field[0] != "te"], 1.0) == [
+        *(field for field in CALL if field[0] != "te"),
+        ("te", "trailers"),
+        ("grpc-timeout", "1000000u"),
     ]
 
 

@@ -99,14 +99,18 @@ class Windows:
     def note_outcome(
         self, backend_id: str, content_type: str, *, success: bool, duration_ms: int | None, at: float
     ) -> None:
-        """Counts an outcome in the interval in which it happened, unless that is too old."""
+        """Counts an outcome in the interval in which it happened, unless that is too old.
+
+        Only durations of successes are counted: a refused connection takes a millisecond, and a
+        failing backend would look the fastest.
+        """
         number = self._interval_of(at)
         if number is None:
             return
         cells = self._cells(number, self._type_name(content_type or UNKNOWN_TYPE, number), backend_id)
         for cell in cells:
             cell.note_outcome(success)
-        if duration_ms is not None:
+        if success and duration_ms is not None:
             index = bin_of(duration_ms)
             for cell in cells:
                 cell.note_duration(index, duration_ms)

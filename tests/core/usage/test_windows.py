@@ -79,7 +79,7 @@ class Twin:
             else:
                 row[2] += 1
                 row[3] += event.success
-                if event.duration_ms is not None:
+                if event.success and event.duration_ms is not None:
                     sketches.setdefault(event.backend_id, Sketch()).add(event.duration_ms)
         return {
             name: row + (sketches[name].as_row() if name in sketches else []) for name, row in sums.items()
