@@ -182,11 +182,8 @@ class Effects:
             strengths.append((LOAD, load))
         touched = [(name, self._get_or_add(name), strength) for name, strength in strengths]
         latency_share = 1.0 - throughput_share
-        a, b, c = (
-            weight * latency_share * latency_share,
-            weight * latency_share * throughput_share,
-            weight * throughput_share * throughput_share,
-        )
+        a, b = weight * latency_share * latency_share, weight * latency_share * throughput_share
+        c = weight * throughput_share * throughput_share
         for index, (name, effect, strength) in enumerate(touched):
             effect.latency_gradient += strength * latency_share * surprise
             effect.throughput_gradient += strength * throughput_share * surprise
