@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from routing.core.learning.context import OWN, Context
-from routing.core.learning.effect import NOISE, Effect
+from routing.core.learning.effect import NOISE, Effect, block
 from routing.core.learning.transfer import Transfer
 from routing.core.model import Operation
 
@@ -60,9 +60,9 @@ SPREADS = {
 }
 
 MAX_EFFECTS = 48
-"""Effects for each backend; a new one evicts the one with the least evidence. With traffic from
-everywhere of every type, 48 take 140 KB a backend and 64 would take 215; clients in a dozen
-places with half a dozen types need 40."""
+"""Effects for each backend; a new one evicts the one with the least evidence. 48 take 28 KB of
+information; it grows with their square. Clients in a dozen places with half a dozen types have
+more than 48, of which the rare ones are evicted."""
 
 REBASE_HALF_LIVES = 20
 """Sums are scaled down after so many half-lives, long before the weights cost precision."""
@@ -79,10 +79,12 @@ also effects that it does not touch."""
 class Effects:
     """The effects of one backend, by name; OWN is the backend's own."""
 
-    __slots__ = ("_count", "_effects", "_last_at", "_origin")
+    __slots__ = ("_by_slot", "_count", "_effects", "_information", "_last_at", "_origin")
 
     def __init__(self) -> None:
         self._effects: dict[str, Effect] = {}
+        self._by_slot: list[Effect] = []
+        self._information = array("d")  # see `block`
         self._count = 0.0
         # The first outcome sets both.
         self._origin = 0.0
@@ -143,7 +145,7 @@ class Effects:
                 squares = latency_share * latency_share + throughput_share * throughput_share
                 variance += spread * spread * squares
             else:
-                variance += effect.variance(name, latency_share, throughput_share, decay)
+                variance += effect.variance(self._information, latency_share, throughput_share, decay)
         return variance
 
     def support(self, throughput_share: float, *, now: float) -> float:
@@ -153,7 +155,7 @@ class Effects:
             return 0.0
         latency_share = 1.0 - throughput_share
         squares = latency_share * latency_share + throughput_share * throughput_share
-        variance = own.variance(OWN, latency_share, throughput_share, self._decay(now))
+        variance = own.variance(self._information, latency_share, throughput_share, self._decay(now))
         return 1.0 - variance / (OWN_SPREAD * OWN_SPREAD * squares)
 
     def evidence(self, now: float) -> float:
@@ -180,26 +182,25 @@ class Effects:
         strengths = [(name, 1.0) for name in names]
         if load:
             strengths.append((LOAD, load))
-        touched = [(name, self._get_or_add(name), strength) for name, strength in strengths]
+        touched = [(self._get_or_add(name), strength) for name, strength in strengths]
         latency_share = 1.0 - throughput_share
         a, b = weight * latency_share * latency_share, weight * latency_share * throughput_share
         c = weight * throughput_share * throughput_share
-        for index, (name, effect, strength) in enumerate(touched):
+        information = self._information
+        for index, (effect, strength) in enumerate(touched):
             effect.latency_gradient += strength * latency_share * surprise
             effect.throughput_gradient += strength * throughput_share * surprise
-            # Seven effects are 28 pairs: as `_add_information` does, without its calls.
-            for other_name, other, other_strength in touched[: index + 1]:
+            slot, row = effect.slot, block(effect.slot, 0)
+            for other, other_strength in touched[: index + 1]:
                 both = strength * other_strength
-                information = effect.information.get(other_name)
-                if information is None:
-                    information = effect.information[other_name] = other.information[name] = _no_information()
-                information[0] += both * a
-                information[1] += both * b
-                information[2] += both * c
+                start = row + 3 * other.slot if other.slot <= slot else block(other.slot, slot)
+                information[start] += both * a
+                information[start + 1] += both * b
+                information[start + 2] += both * c
         if len(self._effects) > MAX_EFFECTS:
             self._evict(names)
         solve_all = self._count < SOLVE_ALL_OUTCOMES * self._weight(self._last_at)
-        self._solve(list(self._effects) if solve_all else [name for name, *_ in touched])
+        self._solve(self._effects.values() if solve_all else [effect for effect, _ in touched])
 
     def snapshot(self) -> dict[str, Any]:
         """The state as JSON-able values: the means and gradients of each effect, and the
@@ -213,10 +214,10 @@ class Effects:
                 for name, one in self._effects.items()
             },
             "information": [
-                [name, other, *entries]
+                [name, other_name, *entries]
                 for name, effect in self._effects.items()
-                for other, entries in effect.information.items()
-                if other <= name
+                for other_name, other in self._effects.items()
+                if other_name <= name and any(entries := self._entries(effect, other))
             ],
         }
 
@@ -241,27 +242,30 @@ class Effects:
         for name, other_name, *entries in snapshot["information"]:
             effect, other = self._effects[name], self._effects[other_name]
             entries = [factor * entry for entry in entries]
-            self._add_information(name, effect, other_name, other, entries)
+            self._add_information(effect, other, entries)
             if not fresh:
                 _shift_gradient(effect, entries, other, snapshot["effects"][other_name])
                 if other is not effect:
                     _shift_gradient(other, entries, effect, snapshot["effects"][name])
         self._evict()
         if not fresh:
-            self._solve(sorted(self._effects))
+            self._solve([self._effects[name] for name in sorted(self._effects)])
 
-    def _solve(self, names: Sequence[str]) -> None:
+    def _solve(self, effects: Collection[Effect]) -> None:
         """Solves for these effects in rounds, until one moves none."""
-        weight, effects = self._weight(self._last_at), self._effects
+        information, weight, by_slot = self._information, self._weight(self._last_at), self._by_slot
         for _ in range(MAX_ROUNDS):
-            moved = [effects[name].solve(name, weight, effects) for name in names]
+            moved = [effect.solve(information, weight, by_slot) for effect in effects]
             if not any(moved):
                 break
 
     def _get_or_add(self, name: str) -> Effect:
         effect = self._effects.get(name)
         if effect is None:
-            effect = self._effects[name] = Effect(SPREADS.get(name, SHARED_SPREAD))
+            slot = len(self._by_slot)
+            effect = self._effects[name] = Effect(SPREADS.get(name, SHARED_SPREAD), slot)
+            self._by_slot.append(effect)
+            self._information.frombytes(bytes(24 * (slot + 1)))
         return effect
 
     def _evict(self, keep: Collection[str] = ()) -> None:
@@ -272,21 +276,31 @@ class Effects:
         while len(effects) > MAX_EFFECTS:
             weakest = min(
                 (name for name in effects if name not in SPREADS and name not in keep),
-                key=lambda name: (effects[name].weight(name), name),
+                key=lambda name: (effects[name].weight(self._information), name),
             )
-            for other in effects.pop(weakest).information:
-                if other != weakest:
-                    del effects[other].information[weakest]
+            self._free(effects.pop(weakest).slot)
 
-    def _add_information(
-        self, name: str, effect: Effect, other_name: str, other: Effect, entries: Sequence[float]
-    ) -> None:
-        information = effect.information.get(other_name)
-        if information is None:
-            information = effect.information[other_name] = other.information[name] = _no_information()
-        information[0] += entries[0]
-        information[1] += entries[1]
-        information[2] += entries[2]
+    def _free(self, slot: int) -> None:
+        """Removes a row and its column: the last effect moves to this slot."""
+        last, information = self._by_slot.pop(), self._information
+        row = information[block(last.slot, 0) :]
+        del information[block(last.slot, 0) :]
+        if last.slot == slot:
+            return
+        for other in range(last.slot):
+            start, source = block(slot, other), 3 * (last.slot if other == slot else other)
+            information[start : start + 3] = row[source : source + 3]
+        last.slot = slot
+        self._by_slot[slot] = last
+
+    def _entries(self, effect: Effect, other: Effect) -> "array[float]":
+        start = block(effect.slot, other.slot)
+        return self._information[start : start + 3]
+
+    def _add_information(self, effect: Effect, other: Effect, entries: Sequence[float]) -> None:
+        start = block(effect.slot, other.slot)
+        for index, entry in enumerate(entries, start):
+            self._information[index] += entry
 
     def _weight(self, at: float) -> float:
         return float(2.0 ** ((at - self._origin) / HALF_LIFE_S))
@@ -305,16 +319,10 @@ class Effects:
         self._origin += half_lives * HALF_LIFE_S
         factor = 2.0**-half_lives
         self._count *= factor
-        for name, effect in self._effects.items():
+        self._information = array("d", [entry * factor for entry in self._information])
+        for effect in self._by_slot:
             effect.latency_gradient *= factor
             effect.throughput_gradient *= factor
-            for other_name, information in effect.information.items():
-                if other_name <= name:
-                    information[:] = array("d", [entry * factor for entry in information])
-
-
-def _no_information() -> "array[float]":
-    return array("d", bytes(24))
 
 
 def _shift_gradient(effect: Effect, entries: Sequence[float], other: Effect, theirs: Sequence[float]) -> None:
