@@ -183,7 +183,11 @@ def _hypotheses(
         updated = [(no_change * begin * likelihood, level, clock + half_lives)]
         no_change *= 1.0 - begin
         for probability, level, began in hypotheses:
-            lasts = (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / _half_life_factor(clock - began))
+            # As `_half_life_factor`, without its call: this is the innermost loop of an outcome.
+            factor = 1.0 + clock - began
+            if factor > MAX_HALF_LIFE_FACTOR:
+                factor = MAX_HALF_LIFE_FACTOR
+            lasts = (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / factor)
             no_change += probability * (1.0 - lasts)
             likelihood, level = update(level, outcome)
             updated.append((probability * lasts * likelihood, level, began))

@@ -38,13 +38,16 @@ class SuccessRecord:
     """`count` outcomes and `successes` decay; they are the values at the time `at`. So are the
     parts of them that changes explain, `explained_count` and `explained_successes`, and the
     failures attributed to kinds. `latest` holds (time, success, decisions since the previous
-    outcome), at most LATEST_OUTCOMES, ordered by time.
+    outcome), at most LATEST_OUTCOMES, ordered by time. `expected` is the rate that the record
+    predicts once the last of them is counted, which a change is compared with; None after a merge:
+    then it is what the record predicts.
     """
 
     __slots__ = (
         "_change",
         "at",
         "count",
+        "expected",
         "explained_count",
         "explained_successes",
         "kind_failures",
@@ -62,6 +65,7 @@ class SuccessRecord:
         self.kind_failures = 0.0
         self.last_failure_at: float | None = None
         self.latest: list[tuple[float, float, float]] = []
+        self.expected: float | None = None
         # None means that outcomes were added since it was detected.
         self._change: Change | None = UNCHANGED
 
@@ -84,7 +88,11 @@ class SuccessRecord:
         if not by_kind:
             insort(self.latest, (at, float(success), decisions_since), key=_time)
             del self.latest[:-LATEST_OUTCOMES]
+            good, bad = self.beta(backend, at)
+            self.expected = (good + success) / (good + bad + 1.0)
             self._change = None
+        # Detected here, as is the change of speed, so that a report about a thousand backends
+        # does not have to.
         explained = _explained_share(self.change(backend), self.count)
         if by_kind:
             explained = max(explained, *[_explained_share(kind.success_change, kind.count) for kind in kinds])
@@ -96,10 +104,6 @@ class SuccessRecord:
             self.kind_failures += counted * (1.0 - backend_part) * _decay(self.at - at)
         for kind, part in zip(kinds, parts, strict=True):
             kind.add(counted, counted * part, at)
-        # Detected here, as is the change of speed, so that a report about a thousand backends
-        # does not have to.
-        self._change = None
-        self.change(backend)
         return by_backend
 
     def snapshot(self) -> dict[str, Any]:
@@ -109,6 +113,7 @@ class SuccessRecord:
             "kind_failures": self.kind_failures,
             "last_failure_at": self.last_failure_at,
             "latest": [[*one] for one in self.latest],
+            "expected": self.expected,
         }
 
     def merge(self, snapshot: Mapping[str, Any]) -> None:
@@ -119,6 +124,7 @@ class SuccessRecord:
         self._note_failure(snapshot["last_failure_at"])
         latest = [(at, success, decisions_since) for at, success, decisions_since in snapshot["latest"]]
         # If only the snapshot has any, their order is kept, also among outcomes of equal times.
+        self.expected = None if self.latest else snapshot.get("expected")
         self.latest = sorted([*self.latest, *latest])[-LATEST_OUTCOMES:] if self.latest else latest
         self._change = None if self.latest else UNCHANGED
 
@@ -129,7 +135,7 @@ class SuccessRecord:
                 self._change = UNCHANGED
             else:
                 times, successes, decisions_since = zip(*self.latest, strict=True)
-                expected = self.long_term(backend, times[-1])
+                expected = self.long_term(backend, times[-1]) if self.expected is None else self.expected
                 self._change = (
                     UNCHANGED
                     if all(successes)
