@@ -123,7 +123,7 @@ class FailureRecord:
         )
 
     def _count(self) -> None:
-        self.in_row = sum(failure.in_row for failure in self.failures)
+        self.in_row = sum([failure.in_row for failure in self.failures])
 
 
 def _in_row(record: FailureRecord) -> Counter[tuple[float, str, str]]:
@@ -136,6 +136,8 @@ def _others_succeed(names: set[str], last_success: Mapping[str, float], since: f
         return False
     (name,) = names
     latest = max(last_success.values())
+    if last_success.get(name) == latest:
+        return False
     return latest >= since and all(_differ(name, other) for other, at in last_success.items() if at == latest)
 
 

@@ -176,8 +176,9 @@ def _hypotheses(
     for at, decisions, outcome, expected_likelihood in zip(
         times, decisions_since, outcomes, expected, strict=True
     ):
-        begin = rarity * (1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(at - previous_at, BEGIN_HALF_LIFE_S))
-        half_lives = _half_lives(at - previous_at, decisions)
+        age_s = at - previous_at
+        begin = rarity * (1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(age_s, BEGIN_HALF_LIFE_S))
+        half_lives = _half_lives(age_s, decisions)
         previous_at = at
         likelihood, level = update(prior, outcome)
         updated = [(no_change * begin * likelihood, level, clock + half_lives)]
@@ -187,10 +188,10 @@ def _hypotheses(
             factor = 1.0 + clock - began
             if factor > MAX_HALF_LIFE_FACTOR:
                 factor = MAX_HALF_LIFE_FACTOR
-            lasts = (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / factor)
-            no_change += probability * (1.0 - lasts)
+            lasting = probability * (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / factor)
+            no_change += probability - lasting
             likelihood, level = update(level, outcome)
-            updated.append((probability * lasts * likelihood, level, began))
+            updated.append((lasting * likelihood, level, began))
         clock += half_lives
         no_change *= expected_likelihood
         total = no_change + sum([weight for weight, _, _ in updated])
