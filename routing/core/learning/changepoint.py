@@ -173,9 +173,8 @@ def _hypotheses(
     previous_at = times[0]
     # In half-lives since the first outcome.
     clock = 0.0
-    for at, decisions, outcome, expected_likelihood in zip(
-        times, decisions_since, outcomes, expected, strict=True
-    ):
+    rows = zip(times, decisions_since, outcomes, expected, strict=True)
+    for at, decisions, outcome, expected_likelihood in rows:
         age_s = at - previous_at
         begin = rarity * (1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(age_s, BEGIN_HALF_LIFE_S))
         half_lives = _half_lives(age_s, decisions)
@@ -185,9 +184,8 @@ def _hypotheses(
         no_change *= 1.0 - begin
         for probability, level, began in hypotheses:
             # As `_half_life_factor`, without its call: this is the innermost loop of an outcome.
-            factor = 1.0 + clock - began
-            if factor > MAX_HALF_LIFE_FACTOR:
-                factor = MAX_HALF_LIFE_FACTOR
+            age = clock - began
+            factor = 1.0 + age if age < MAX_HALF_LIFE_FACTOR - 1.0 else MAX_HALF_LIFE_FACTOR
             lasting = probability * (1.0 - END_PROBABILITY) * 2.0 ** (-half_lives / factor)
             no_change += probability - lasting
             likelihood, level = update(level, outcome)
