@@ -175,10 +175,9 @@ def _hypotheses(
     clock = 0.0
     rows = zip(times, decisions_since, outcomes, expected, strict=True)
     for at, decisions, outcome, expected_likelihood in rows:
-        age_s = at - previous_at
+        age_s, previous_at = at - previous_at, at
         begin = rarity * (1.0 - (1.0 - BEGIN_PROBABILITY) * _decay(age_s, BEGIN_HALF_LIFE_S))
         half_lives = _half_lives(age_s, decisions)
-        previous_at = at
         likelihood, level = update(prior, outcome)
         updated = [(no_change * begin * likelihood, level, clock + half_lives)]
         no_change *= 1.0 - begin
