@@ -23,7 +23,8 @@ slow first transfer costs a new backend a fortnight."""
 MAX_CONFIRMED_DECISIONS = 5_000.0
 MAX_HALF_LIFE_DAYS = 7.0
 """What was confirmed after long intervals is believed for so long at most: a backend whose
-profile promises too much is then tried about once in ten thousand decisions, or once a month."""
+profile promises too much is then tried about once in ten thousand decisions, or once a month (by
+calculation from the half-lives)."""
 
 
 NEVER = 0.0

@@ -51,7 +51,8 @@ load is three to four times as high."""
 
 OPERATION_SPREAD = 0.7
 """Standard deviation of the effect of an operation: an archive may take a hundred times as long to
-store as to retrieve, while most backends differ little."""
+store as to retrieve, while most backends differ little. Between those of a backend and of a place;
+other values were not measured."""
 
 SPREADS = {
     OWN: OWN_SPREAD,
