@@ -30,6 +30,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal kills the process at once.
+    SIGHUP is ignored: it comes with the end of a terminal, and from tools that mean a reload.
 
     Raises ConfigError for an invalid certificate, key, host or port.
     """
@@ -39,6 +40,7 @@ async def serve(settings: Settings, *, log_output: TextIO | None = sys.stderr) -
     access = Access(server)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(server.workers, "worker"))
     with contextlib.ExitStack() as resources:
+        resources.callback(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
         listening = [resources.enter_context(each) for each in listen(server.host, server.port)]
         stop_signal = resources.enter_context(_stop_signal())
         facts = (

@@ -128,7 +128,7 @@ def test_a_drain_leaves_one_file_with_everything(start_server: StartServer, url:
             client.select(content_hash=f"h{number}")
             client.record("s3", True)
     assert server.stop() == 0
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.db", "state.db-lock"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.db"]
     server = start_server("--state", url)
     assert "decisions=20 outcomes=20" in server.wait_for("state restored")
 
@@ -316,3 +316,77 @@ def test_600_mb_of_address_space_are_enough(
     assert server.stop() == 0
     assert callers.acknowledged == 50 * CALLERS
     assert [line for line in server.lines if " INFO " not in line] == []
+
+
+# One server at a time, whatever the path
+
+
+@pytest.mark.parametrize(
+    "spelling", ["state.db", "other/../state.db", "link.db", "other/folder/state.db", "hard.db"]
+)
+def test_a_second_server_is_refused_whatever_path_it_uses(
+    start_server: StartServer, url: str, tmp_path: Path, spelling: str
+) -> None:
+    server = start_server("--state", url)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "state.db")
+    (tmp_path / "other" / "folder").symlink_to(tmp_path)
+    (tmp_path / "hard.db").hardlink_to(tmp_path / "state.db")
+    second = run("serve", "--port", "0", "--state", f"sqlite:///{tmp_path}/{spelling}")
+    said, _ = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 2
+    assert f"another server uses this state (process {server.process.pid})" in said
+    with RoutingClient(server.address) as client:
+        assert client.record("s3", True).message == "recorded"
+
+
+def test_nothing_beside_the_state_can_be_removed_to_let_a_second_server_in(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    start_server("--state", url)
+    for path in tmp_path.glob("*lock*"):
+        path.unlink()
+    second = run("serve", "--port", "0", "--state", url)
+    said, _ = second.communicate(timeout=PATIENCE_S)
+    assert (second.returncode, "another server uses this state" in said) == (2, True)
+
+
+def test_a_file_with_two_names_is_refused(start_server: StartServer, url: str, tmp_path: Path) -> None:
+    """After a crash, the latest commits are in a file that is named after one of them."""
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        client.record("s3", True)
+    server.stop(signal.SIGKILL)
+    (tmp_path / "hard.db").hardlink_to(tmp_path / "state.db")
+    for name in ("hard.db", "state.db"):
+        second = run("serve", "--port", "0", "--state", f"sqlite:///{tmp_path}/{name}")
+        said, _ = second.communicate(timeout=PATIENCE_S)
+        assert (second.returncode, "has 2 hard links; keep one" in said) == (2, True)
+    (tmp_path / "hard.db").unlink()
+    assert outcomes(start_server("--state", url)) == 1
+
+
+def test_a_state_that_is_replaced_is_said_by_the_first_server(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    first = start_server("--state", url)
+    for path in tmp_path.glob("state.db*"):
+        path.unlink()
+    second = start_server("--state", url)
+    with RoutingClient(first.address) as client:
+        assert "in memory only" in client.record("s3", True).message
+    first.wait_for("state cannot be written.*was replaced by another file")
+    with RoutingClient(second.address) as client:
+        assert client.record("s3", True).message == "recorded"
+    assert first.stop() == 0
+    first.wait_for("state is lost in part")
+    assert second.stop() == 0
+    assert outcomes(start_server("--state", url)) == 1
+
+
+def test_sighup_does_not_end_a_server(start_server: StartServer, url: str) -> None:
+    server = start_server("--state", url)
+    server.send(signal.SIGHUP)
+    with RoutingClient(server.address) as client:
+        assert client.record("s3", True).message == "recorded"
+    assert server.stop() == 0
