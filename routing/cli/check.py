@@ -29,7 +29,7 @@ from routing.cli.answers import plain_values
 from routing.cli.connect import FINE, REFUSED, credential, target, tls
 from routing.cli.output.formats import duration_text
 from routing.cli.output.screen import Screen
-from routing.cli.output.tables import Cell
+from routing.cli.output.tables import TableCell
 from routing.client import Insights, InvalidRequest, RoutingClient, Selection
 from routing.client.connection import bearer
 from routing.client.target import opener
@@ -69,7 +69,7 @@ async def _check(arguments: Namespace, screen: Screen) -> list["Finding"]:
         ) as client:
             async for finding in examine(Probe(client, channel, arguments.timeout, bearer(secret))):
                 findings.append(finding)
-                mark = Cell("ok  ", "good") if finding.passed else Cell("FAIL", "bad")
+                mark = TableCell("ok  ", "good") if finding.passed else TableCell("FAIL", "bad")
                 took = duration_text(finding.took_ms)
                 screen.say(mark, f"{finding.name:<{width}}", f"{took:>8}", finding.said)
     finally:

@@ -12,7 +12,7 @@ from routing.cli.answers import answer_values, plain_values, update_values
 from routing.cli.connect import FINE, REFUSED, ask, client_of
 from routing.cli.flags import WATCHED_SECTIONS
 from routing.cli.output.screen import Screen
-from routing.cli.output.tables import Cell
+from routing.cli.output.tables import TableCell
 from routing.cli.output.views import decision_view, insights_view, learned_view, profiles_view, update_view
 from routing.contract import METADATA_KEYS
 from routing.errors import ConfigError, InvalidArgument
@@ -209,7 +209,7 @@ def generate(arguments: Namespace, screen: Screen) -> int:
     with screen.working("compiling proto/"):
         changed = generate(*checkout(), check=arguments.check)
     for name in changed:
-        screen.say(Cell("out of date" if arguments.check else "written", "warn"), f"gen/{name}")
+        screen.say(TableCell("out of date" if arguments.check else "written", "warn"), f"gen/{name}")
     if not changed:
         screen.say("gen/ is what the compiler makes of proto/")
     return REFUSED if changed and arguments.check else FINE

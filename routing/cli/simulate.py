@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from routing.cli.connect import credential, tls
 from routing.cli.output.formats import MISSING, duration_text, share_text
 from routing.cli.output.screen import Screen
-from routing.cli.output.tables import Row, Table
+from routing.cli.output.tables import Table, TableRow
 from routing.client.sync import RoutingClient
 from routing.config.load import load as load_config
 from routing.core.model import Backend
@@ -158,7 +158,7 @@ def _named(title: str, rows: Mapping[str, str]) -> Table:
     return Table(title, ("name", "what it is"), tuple(rows.items()))
 
 
-def _said(arguments: Namespace) -> Row:
+def _said(arguments: Namespace) -> TableRow:
     seeds = f"seed {arguments.seed}"
     if arguments.seeds > 1:
         seeds = f"seeds {arguments.seed} to {arguments.seed + arguments.seeds - 1}, mean ± standard deviation"

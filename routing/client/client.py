@@ -15,8 +15,8 @@ from grpclib.client import Channel
 
 from routing import wire
 from routing.client import messages
-from routing.client.connection import Link, bearer
-from routing.client.retries import Caller
+from routing.client.connection import ClientConnection, bearer
+from routing.client.retries import RetryingCaller
 from routing.client.target import Tls, opener
 from routing.client.trial import Measured, Trial, noted
 from routing.client.values import Acknowledgement, Insights, Metrics, Selection
@@ -72,20 +72,20 @@ class RoutingClient:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._link = Link(
+        self._connection = ClientConnection(
             (lambda: target) if isinstance(target, Channel) else opener(target, tls),
             bearer(token),
             name=str(target),
             owned=isinstance(target, str),
         )
-        self._caller = Caller(
-            self._link, timeout_seconds=timeout_seconds, retries=retries, dice=dice, sleep=sleep
+        self._calls = RetryingCaller(
+            self._connection, timeout_seconds=timeout_seconds, retries=retries, dice=dice, sleep=sleep
         )
         self._clock = clock
         self._unrecorded = 0
 
     def __repr__(self) -> str:
-        return f"<RoutingClient on {self._link!r}>"
+        return f"<RoutingClient on {self._connection!r}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class RoutingClient:
 
     async def aclose(self) -> None:
         """Closes the connection; calls that are still open end with ClientClosed."""
-        await self._link.aclose()
+        await self._connection.aclose()
 
     @property
     def unrecorded(self) -> int:
@@ -137,7 +137,7 @@ class RoutingClient:
             timestamp=messages.moment("at", at),
             explain=explain,
         )
-        return messages.read_selection(await self._caller.unary(messages.SELECT, request, timeout_seconds))
+        return messages.read_selection(await self._calls.unary(messages.SELECT, request, timeout_seconds))
 
     async def record(
         self,
@@ -188,7 +188,7 @@ class RoutingClient:
             content_type=content_type,
             time_window_hours=messages.whole("hours", hours, bits=32),
         )
-        return messages.read_insights(await self._caller.unary(messages.INSIGHTS, request, timeout_seconds))
+        return messages.read_insights(await self._calls.unary(messages.INSIGHTS, request, timeout_seconds))
 
     async def metrics(
         self,
@@ -209,7 +209,7 @@ class RoutingClient:
             include_backends=include_backends,
             include_content_types=include_content_types,
         )
-        stream = self._caller.stream(messages.METRICS, request, interval_s=max(interval_seconds, 1))
+        stream = self._calls.stream(messages.METRICS, request, interval_s=max(interval_seconds, 1))
         async with aclosing(stream) as updates:
             async for update in updates:
                 yield messages.read_metrics(update)
@@ -264,7 +264,7 @@ class RoutingClient:
     async def _record(self, outcome: Outcome, timeout_seconds: float | None = None) -> Acknowledgement:
         request = messages.write_outcome(outcome)
         return messages.read_acknowledgement(
-            await self._caller.unary(messages.RECORD, request, timeout_seconds)
+            await self._calls.unary(messages.RECORD, request, timeout_seconds)
         )
 
     async def _report(self, outcome: Outcome) -> None:

@@ -26,11 +26,11 @@ from routing.errors import InvalidArgument, shown
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-Row = TypeVar("Row", Usage, Latency, Activity, BackendSummary, Learned)
+Section = TypeVar("Section", Usage, Latency, Activity, BackendSummary, Learned)
 
 
 @dataclass(frozen=True, slots=True)
-class Method(Generic[Request, Answer]):
+class RpcMethod(Generic[Request, Answer]):
     """One RPC: its name, what goes in and what comes out."""
 
     name: str
@@ -43,10 +43,10 @@ class Method(Generic[Request, Answer]):
         return method_path(ROUTING_SERVICE, self.name)
 
 
-SELECT = Method("SelectBackend", wire.SelectBackendRequest, wire.SelectBackendResponse)
-RECORD = Method("RecordOutcome", wire.RecordOutcomeRequest, wire.RecordOutcomeResponse)
-INSIGHTS = Method("GetInsights", wire.GetInsightsRequest, wire.GetInsightsResponse)
-METRICS = Method("StreamMetrics", wire.StreamMetricsRequest, wire.MetricsUpdate)
+SELECT = RpcMethod("SelectBackend", wire.SelectBackendRequest, wire.SelectBackendResponse)
+RECORD = RpcMethod("RecordOutcome", wire.RecordOutcomeRequest, wire.RecordOutcomeResponse)
+INSIGHTS = RpcMethod("GetInsights", wire.GetInsightsRequest, wire.GetInsightsResponse)
+METRICS = RpcMethod("StreamMetrics", wire.StreamMetricsRequest, wire.MetricsUpdate)
 
 # Values into requests. The server judges what a field may hold; here only what the
 # wire could not carry is refused, because it would arrive as something else.
@@ -143,8 +143,8 @@ def read_insights(answer: wire.GetInsightsResponse) -> Insights:
         backend_scores=_numbers(wire.read_struct(answer.backend_scores)),
         backend_success_rates=_numbers(wire.read_struct(answer.backend_success_rates)),
         content_type_distribution=_distribution(wire.read_struct(answer.content_type_distribution)),
-        backend_usage_stats=_rows(Usage)(wire.read_struct(answer.backend_usage_stats)),
-        latency_stats=_rows(Latency)(wire.read_struct(answer.latency_stats)),
+        backend_usage_stats=_sections_by_name(Usage)(wire.read_struct(answer.backend_usage_stats)),
+        latency_stats=_sections_by_name(Latency)(wire.read_struct(answer.latency_stats)),
         at=_at(answer.timestamp),
     )
 
@@ -210,17 +210,17 @@ _READ: Mapping[object, Callable[[Any], Any]] = MappingProxyType(
         str | None: lambda value: None if value is None else _text(value),
     }
 )
-"""How a field of a row is read, by its declared type."""
+"""How a field of a section is read, by its declared type."""
 
 
-def _row(kind: type[Row], value: Any) -> Row:
-    """A row by the names of its fields; what a newer server adds is left out."""
+def _section(kind: type[Section], value: Any) -> Section:
+    """A section from its fields by name; fields of a newer server are ignored."""
     values = _mapping(value)
     return kind(**{field.name: _READ[field.type](values.get(field.name)) for field in fields(kind)})
 
 
-def _rows(kind: type[Row]) -> Callable[[Any], Mapping[str, Row]]:
-    return lambda value: {name: _row(kind, each) for name, each in _mapping(value).items()}
+def _sections_by_name(kind: type[Section]) -> Callable[[Any], Mapping[str, Section]]:
+    return lambda value: {name: _section(kind, each) for name, each in _mapping(value).items()}
 
 
 _SECTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
@@ -228,12 +228,12 @@ _SECTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "factor_weights": _numbers,
         "backend_scores": _numbers,
         "success_rates": _numbers,
-        "latency_stats": _rows(Latency),
+        "latency_stats": _sections_by_name(Latency),
         "content_distribution": _distribution,
-        "usage_stats": _rows(Usage),
-        "system": lambda value: _row(Activity, value),
-        "backends": _rows(BackendSummary),
-        "learned": _rows(Learned),
+        "usage_stats": _sections_by_name(Usage),
+        "system": lambda value: _section(Activity, value),
+        "backends": _sections_by_name(BackendSummary),
+        "learned": _sections_by_name(Learned),
     }
 )
 """The sections of an update, each a field of Metrics."""

@@ -35,7 +35,7 @@ async def test_calls_share_one_connection() -> None:
 async def test_nothing_is_opened_before_it_is_needed() -> None:
     async with serving(Script(select=chosen())) as server, RoutingClient(server.address) as client:
         assert not server.protocols
-        assert repr(client) == f"<RoutingClient on <Link to {server.address}: idle, 0 waiting>>"
+        assert repr(client) == f"<RoutingClient on <ClientConnection to {server.address}: idle, 0 waiting>>"
         await client.select()
         assert "open" in repr(client)
 
@@ -106,7 +106,7 @@ async def test_a_cancelled_call_is_cancelled_even_while_its_connection_breaks() 
     async with serving(script) as server, RoutingClient(server.address) as client:
         call = asyncio.create_task(client.select())
         await script.is_asked()
-        client._link._line.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
+        client._connection._current.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -150,8 +150,8 @@ def spend(client: RoutingClient) -> None:
     def none_left() -> int:
         raise NoAvailableStreamIDError("all of them are used")
 
-    line = client._link._line
-    line.channel._protocol.connection._connection.get_next_available_stream_id = none_left  # type: ignore[union-attr]
+    opened = client._connection._current
+    opened.channel._protocol.connection._connection.get_next_available_stream_id = none_left  # type: ignore[union-attr]
 
 
 async def test_a_connection_that_has_no_stream_left_is_replaced() -> None:
@@ -202,7 +202,7 @@ async def test_a_client_closed_while_its_connection_breaks_says_that_it_is_close
         client = RoutingClient(server.address)
         call = asyncio.create_task(client.select())
         await script.is_asked()
-        client._link._line.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
+        client._connection._current.channel._protocol.connection_lost(None)  # type: ignore[union-attr]
         await client.aclose()
         with pytest.raises(ClientClosed):
             await call
@@ -286,5 +286,5 @@ async def test_a_server_that_ends_well_without_an_answer_is_at_fault() -> None:
             }
 
     async with client_of(Mute()) as client:
-        with pytest.raises(ServerFault, match="SelectBackend ended well, but without an answer"):
+        with pytest.raises(ServerFault, match="SelectBackend ended with status OK, but without an answer"):
             await client.select()

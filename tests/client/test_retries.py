@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.client import DeadlineExceeded, NoBackend, RoutingClient, ServerUnavailable
-from routing.client.connection import Link
+from routing.client.connection import ClientConnection
 from routing.client.messages import SELECT
-from routing.client.retries import CAP_S, Caller, backoff_s
+from routing.client.retries import CAP_S, RetryingCaller, backoff_s
 from routing.errors import InvalidArgument
 from support.scripted_server import UNAVAILABLE, Script, Waits, chosen, client_of, forever, recorded
 
@@ -84,13 +84,13 @@ async def test_the_deadline_covers_the_retries() -> None:
     """Each try gets the one deadline, not the whole time again."""
     deadlines: list[Deadline] = []
 
-    class Refusing(Link):
+    class Refusing(ClientConnection):
         async def unary(self, method: Any, message: Any, deadline: Deadline) -> Any:
             deadlines.append(deadline)
             raise ServerUnavailable("no")
 
-    link = Refusing(Channel, {}, name="nobody", owned=False)
-    caller = Caller(link, timeout_seconds=60.0, retries=3, sleep=Waits())
+    connection = Refusing(Channel, {}, name="nobody", owned=False)
+    caller = RetryingCaller(connection, timeout_seconds=60.0, retries=3, sleep=Waits())
     with pytest.raises(ServerUnavailable):
         await caller.unary(SELECT, SELECT.request(), timeout_seconds=30.0)
     assert deadlines == deadlines[:1] * 4

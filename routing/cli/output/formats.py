@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from routing.cli.output.tables import Cell, Table
+from routing.cli.output.tables import Table, TableCell
 from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 
 Values = Mapping[str, Any]
@@ -128,13 +128,15 @@ STATES = MappingProxyType({"ok": "good", "suspended": "bad", "disabled": "dim"})
 STATUSES = MappingProxyType({"NORMAL": "good", "WARNING": "warn", "CRITICAL": "bad"})
 
 
-def cell(key: str, value: object) -> Cell:
+def cell(key: str, value: object) -> TableCell:
     """One value as its key says, toned where it tells good from bad."""
     form = FORMS.get(key) or (duration_text if key.endswith(("_ms", "_ms_error")) else count_text)
     text = value_text(form, value)
     if key == "success_rate" and isinstance(value, int | float):
-        return Cell(text, "bad" if value < CRITICAL_BELOW else "warn" if value < WARNING_BELOW else "good")
-    return Cell(text, STATES.get(text, "") if key == "state" else "")
+        return TableCell(
+            text, "bad" if value < CRITICAL_BELOW else "warn" if value < WARNING_BELOW else "good"
+        )
+    return TableCell(text, STATES.get(text, "") if key == "state" else "")
 
 
 def grid(title: str, first: str, rows: Mapping[str, Values], columns: Mapping[str, str]) -> Table:

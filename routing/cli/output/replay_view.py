@@ -5,7 +5,7 @@ from textwrap import wrap
 from types import MappingProxyType
 
 from routing.cli.output.formats import Values, count_text, grid, share_text
-from routing.cli.output.tables import Block, Row, Table
+from routing.cli.output.tables import Block, Table, TableRow
 
 _WIDTH = 100
 """Characters of a line of prose; with its first column it fits the narrowest of our tables."""
@@ -64,7 +64,7 @@ def replay_view(values: Values) -> tuple[Block, ...]:
     )
 
 
-def _headings(values: Values) -> Iterator[Row]:
+def _headings(values: Values) -> Iterator[TableRow]:
     trace, router = values["trace"], values["router"]
     first, last = (f"{trace[key]:%Y-%m-%d %H:%M:%S}" for key in ("first_at", "last_at"))
     yield trace["name"], f"{count_text(values['rows'])} rows", f"{first} to {last} UTC"
@@ -99,7 +99,7 @@ def _complaints(values: Values) -> Iterator[str]:
         yield f"columns that nobody reads: {', '.join(trace['unknown_columns'])}"
 
 
-def _prose(values: Values) -> Iterator[Row]:
+def _prose(values: Values) -> Iterator[TableRow]:
     for name, text in _readings(values):
         for index, line in enumerate(wrap(text, _WIDTH)):
             yield ("" if index else name), line

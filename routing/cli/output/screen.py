@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, TextIO
 
-from routing.cli.output.tables import Block, Cell, plain, pretty, printable
+from routing.cli.output.tables import Block, TableCell, plain, pretty, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -45,7 +45,7 @@ class Screen:
         self.out.write(f"{text}\n")
         self.out.flush()
 
-    def say(self, *parts: str | Cell) -> None:
+    def say(self, *parts: str | TableCell) -> None:
         """One line for people; nothing with --json."""
         if not self.as_json:
             self._show((parts,))

@@ -20,14 +20,14 @@ TONES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One text of a table, and what it means (a key of TONES, or empty)."""
 
     text: str
     tone: str = ""
 
 
-Row = tuple[str | Cell, ...]
+TableRow = tuple[str | TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
-Block = Table | Row
+Block = Table | TableRow
 """What a command says at a time: a table, or one line of cells."""
 
 
-def cells(row: Row) -> tuple[Cell, ...]:
+def cells(row: TableRow) -> tuple[TableCell, ...]:
     """The row, every text of it safe to print."""
-    given = (each if isinstance(each, Cell) else Cell(each) for each in row)
-    return tuple(Cell(printable(each.text), each.tone) for each in given)
+    given = (each if isinstance(each, TableCell) else TableCell(each) for each in row)
+    return tuple(TableCell(printable(each.text), each.tone) for each in given)
 
 
 def printable(text: str) -> str:
@@ -113,7 +113,7 @@ def pretty(block: Block) -> "RenderableType":
     for column in block.columns:
         number = column.startswith(">")
         shown.add_column(
-            _text(Cell(printable(column.removeprefix(">")))),
+            _text(TableCell(printable(column.removeprefix(">")))),
             justify="right" if number else "left",
             no_wrap=number,  # half a number is worse than half a name
             overflow="fold",
@@ -123,7 +123,7 @@ def pretty(block: Block) -> "RenderableType":
     return shown
 
 
-def _text(cell: Cell) -> "Text":
+def _text(cell: TableCell) -> "Text":
     """Not a str, in which rich would read the "[...]" of a backend's name as markup."""
     from rich.text import Text
 

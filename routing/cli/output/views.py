@@ -12,7 +12,7 @@ from routing.cli.output.formats import (
     score_text,
     share_text,
 )
-from routing.cli.output.tables import Block, Cell, Row, Table
+from routing.cli.output.tables import Block, Table, TableCell, TableRow
 
 _NONE: Values = MappingProxyType({})
 
@@ -109,13 +109,13 @@ def decision_view(values: Values) -> tuple[Block, ...]:
     A server that sends no explanation leaves the factors' scores and the alternatives' alone.
     """
     explanation: Values = values.get("explanation") or _NONE
-    heading: Row = (Cell(values["backend_id"], "strong"), f"score {score_text(values['score'])}")
+    heading: TableRow = (TableCell(values["backend_id"], "strong"), f"score {score_text(values['score'])}")
     if values.get("request_id"):
         heading += (f"request {values['request_id']}",)
     if explanation.get("probe"):
-        heading += (Cell("a probe: suspended, or short of a limit, and tried again", "warn"),)
+        heading += (TableCell("a probe: suspended, or short of a limit, and tried again", "warn"),)
     if explanation.get("limits_gave_way"):
-        heading += (Cell("no backend meets the server's own limits", "warn"),)
+        heading += (TableCell("no backend meets the server's own limits", "warn"),)
     return (heading, *_decision_tables(values, explanation))
 
 
@@ -149,17 +149,19 @@ def _factors(values: Values, weights: Values) -> Table:
         (name, score_text(score), score_text(weights[name]), score_text(score * weights[name]))
         for name, score in scores.items()
     ]
-    sums = score_text(sum(weights.values())), Cell(score_text(values["score"]), "strong")
+    sums = score_text(sum(weights.values())), TableCell(score_text(values["score"]), "strong")
     return Table(
-        "why", ("factor", ">score", ">weight", ">contribution"), (*rows, (Cell("sum", "strong"), "", *sums))
+        "why",
+        ("factor", ">score", ">weight", ">contribution"),
+        (*rows, (TableCell("sum", "strong"), "", *sums)),
     )
 
 
 def _contributions(candidates: Mapping[str, Values], weights: Values) -> Table:
-    rows: tuple[Row, ...] = tuple(
+    rows: tuple[TableRow, ...] = tuple(
         (
             name,
-            Cell(score_text(each["score"]), "strong"),
+            TableCell(score_text(each["score"]), "strong"),
             *(score_text(each["factor_scores"][factor] * weight) for factor, weight in weights.items()),
         )
         for name, each in candidates.items()
@@ -243,9 +245,12 @@ def update_view(values: Values) -> tuple[Block, ...]:
     return (_heading(values, metrics.get("system") or _NONE), *tables)
 
 
-def _heading(values: Values, system: Values) -> Row:
+def _heading(values: Values, system: Values) -> TableRow:
     status = values["status"]
-    heading: Row = (f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC", Cell(status, STATUSES.get(status, "")))
+    heading: TableRow = (
+        f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC",
+        TableCell(status, STATUSES.get(status, "")),
+    )
     if system:
         heading += (
             f"up {duration_text(system['uptime_seconds'] * 1000)}",

@@ -10,9 +10,9 @@ import pytest
 
 from routing.cli.output import screen as screen_module
 from routing.cli.output.screen import Screen
-from routing.cli.output.tables import Cell, Table
+from routing.cli.output.tables import Table, TableCell
 
-TABLE = Table("prices", ("backend", ">dollars"), (("s3", Cell("0.023", "good")),))
+TABLE = Table("prices", ("backend", ">dollars"), (("s3", TableCell("0.023", "good")),))
 
 
 class Terminal(io.StringIO):

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from routing.cli.output.tables import TONES, Cell, Table, plain, pretty, printable
+from routing.cli.output.tables import TONES, Table, TableCell, plain, pretty, printable
 
-PRICES = Table("prices", ("backend", ">dollars"), (("s3", "0.023"), (Cell("filecoin", "strong"), "1,204")))
+PRICES = Table(
+    "prices", ("backend", ">dollars"), (("s3", "0.023"), (TableCell("filecoin", "strong"), "1,204"))
+)
 
 
 def drawn(block: object, *, colour: bool = False, width: int = 100) -> str:
@@ -47,14 +49,14 @@ def test_a_table_without_rows_shows_its_columns() -> None:
 
 
 def test_one_line_of_cells_is_a_block_too() -> None:
-    assert plain(("s3", Cell("0.7", "good"))) == "s3  0.7"
-    assert drawn(("s3", Cell("0.7", "good"))) == "s3  0.7\n"
+    assert plain(("s3", TableCell("0.7", "good"))) == "s3  0.7"
+    assert drawn(("s3", TableCell("0.7", "good"))) == "s3  0.7\n"
 
 
 @pytest.mark.parametrize("tone", TONES)
 def test_a_tone_shows_in_rich_and_never_in_plain_text(tone: str) -> None:
-    assert "\x1b[" in drawn((Cell("x", tone),), colour=True)
-    assert plain((Cell("x", tone),)) == "x"
+    assert "\x1b[" in drawn((TableCell("x", tone),), colour=True)
+    assert plain((TableCell("x", tone),)) == "x"
 
 
 def test_what_a_terminal_would_obey_is_spelled_out() -> None:

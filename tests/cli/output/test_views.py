@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from routing.cli.output.formats import FORMS, cell, duration_text, money_text, size_text
-from routing.cli.output.tables import Block, Cell, Table, plain
+from routing.cli.output.tables import Block, Table, TableCell, plain
 from routing.cli.output.views import (
     SECTION_VIEWS,
     decision_view,
@@ -357,7 +357,7 @@ def test_a_profiles_columns_are_fields_of_a_backend() -> None:
         (money_text(0), "0"),
         (money_text(0.00025), "0.00025"),
         (money_text(1200), "1,200"),
-        (Cell("x").text, "x"),
+        (TableCell("x").text, "x"),
     ],
 )
 def test_three_digits_that_matter_in_the_largest_unit(text: str, expected: str) -> None:
