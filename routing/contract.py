@@ -5,6 +5,9 @@ from typing import Final
 DEFAULT_PORT: Final = 50051
 """Where a server listens, and where clients look for it, unless a port is given."""
 
+MAX_PORT: Final = 65_535
+"""The highest TCP port number."""
+
 DEFAULT_TARGET: Final = f"localhost:{DEFAULT_PORT}"
 
 ROUTING_SERVICE: Final = "ipfs_kit_py.routing.RoutingService"

@@ -77,7 +77,7 @@ CALCULATORS = ("access.rate_limit", "config", "core", "rpc.requests", "rpc.respo
 """Modules and folders without clock, log, socket or file: bytes and values in, values out."""
 
 KEPT = {
-    "routing_pb": {"wire.codec", "wire.messages", "wire.values", "rpc.health", "rpc.reflection", "cli.check"},
+    "routing_pb": {"wire.__init__", "wire.codec", "wire.values", "rpc.health", "rpc.reflection", "cli.check"},
     "argparse": {
         "cli.app",
         "cli.argument_types",

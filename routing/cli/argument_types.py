@@ -5,6 +5,7 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from routing.contract import MAX_PORT
 from routing.errors import shown
 from routing.timestamps import moment_of
 
@@ -16,7 +17,6 @@ _UNIT_BYTES = {
 }
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", re.ASCII)
 _MAX_SIZE_BYTES = (1 << 63) - 1
-_MAX_PORT = 65535
 
 
 def text(given: str) -> str:
@@ -66,9 +66,9 @@ def moment(given: str) -> datetime:
 
 def port(given: str) -> int:
     """A TCP port that something can listen on."""
-    if given.isascii() and given.isdigit() and len(given) <= 5 and 1 <= int(given) <= _MAX_PORT:
+    if given.isascii() and given.isdigit() and len(given) <= 5 and 1 <= int(given) <= MAX_PORT:
         return int(given)
-    raise ArgumentTypeError(f"{shown(given)} is no port; expected 1 to {_MAX_PORT}")
+    raise ArgumentTypeError(f"{shown(given)} is no port; expected 1 to {MAX_PORT}")
 
 
 def seconds(given: str) -> float:

@@ -8,11 +8,9 @@ from typing import Never
 
 from grpclib.client import Channel
 
-from routing.contract import DEFAULT_PORT
+from routing.contract import DEFAULT_PORT, MAX_PORT
 from routing.errors import ConfigError, InvalidArgument
 from routing.wire import Codec
-
-_HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,7 @@ def address(target: str) -> tuple[str, int]:
 
 
 def _is_port(text: str) -> bool:
-    return (
-        text.isascii()
-        and text.isdigit()
-        and len(text) <= len(str(_HIGHEST_PORT))
-        and 0 < int(text) <= _HIGHEST_PORT
-    )
+    return text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PORT)) and 0 < int(text) <= MAX_PORT
 
 
 def _context(tls: Tls) -> ssl.SSLContext | None:

@@ -12,7 +12,7 @@ from typing import Any
 from routing.config.http2_limits import Http2Limits
 from routing.config.validators import Validator, number, one_of, switch, text, whole
 from routing.config.validators import setting as _setting
-from routing.contract import DEFAULT_PORT
+from routing.contract import DEFAULT_PORT, MAX_PORT
 from routing.core.model import Backend, SuspensionRules
 
 ENVIRONMENT_PREFIX = "ROUTING_"
@@ -25,7 +25,7 @@ class ServerSettings:
     """[server]: where to listen, TLS and access, logs, state."""
 
     host: str = _setting("0.0.0.0", text(1, 255), "address to listen on", "HOST")  # noqa: S104 - the contract's
-    port: int = _setting(DEFAULT_PORT, whole(0, 65535), "port to listen on; 0 takes any free one", "PORT")
+    port: int = _setting(DEFAULT_PORT, whole(0, MAX_PORT), "port to listen on; 0 takes any free one", "PORT")
     workers: int = _setting(10, whole(1, 1024), "most threads for blocking work", "N")
     use_ssl: bool = _setting(False, switch(), "serve TLS; needs ssl_cert and ssl_key")
     ssl_cert: str | None = _setting(None, text(1, 4096), "PEM file with the certificate chain", "FILE")

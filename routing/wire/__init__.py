@@ -1,7 +1,7 @@
 """The only access to the generated code: messages, the codec, plain values for Struct and Timestamp."""
 
-from routing.wire.codec import Codec
-from routing.wire.messages import (
+from routing_pb.google.protobuf import Struct
+from routing_pb.ipfs_kit_py.routing import (
     GetInsightsRequest,
     GetInsightsResponse,
     MetricsUpdate,
@@ -15,8 +15,9 @@ from routing.wire.messages import (
     SelectBackendResponse,
     SelectBackendResponseAlternative,
     StreamMetricsRequest,
-    Struct,
 )
+
+from routing.wire.codec import Codec
 from routing.wire.values import (
     MAX_STRUCT_DEPTH,
     NO_KIND,
