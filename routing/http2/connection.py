@@ -1,4 +1,4 @@
-"""One connection's life: its bytes, its patience, its end."""
+"""One connection: reads its bytes, enforces its time limits, ends it."""
 
 import asyncio
 import logging
@@ -27,9 +27,9 @@ from routing.rpc.reply import FastPathHandler
 log = logging.getLogger(__name__)
 
 SLICE_BYTES = 4_096
-"""How much is parsed before its calls are looked at. asyncio reads 256 KiB at once, which
-may open thousands of streams; h2 looks through all that are open for each new one. Less
-than a frame costs large requests more turns of the parser (15 ms for 4 MiB)."""
+"""How many bytes are parsed before the calls in them start. asyncio reads 256 KiB at once, which
+may open thousands of streams; for each new one h2 iterates over all open ones. Slices smaller
+than a frame cost large requests more parser runs (15 ms for 4 MiB)."""
 
 HIGHEST_STREAM = 2**31 - 1
 
@@ -53,10 +53,10 @@ class ConnectionOwner(Protocol):
 
 
 class ServerProtocol(protocol.H2Protocol):
-    """grpclib's protocol with a frame filter before h2, limits, and a way to end that the client understands.
+    """grpclib's protocol with a frame filter before h2, limits, and a GOAWAY that gives a reason.
 
-    State: `_heard` and the times are what `check` compares with; `_over` once the
-    connection is ended by us, after which what still comes is not looked at.
+    State: `_heard` and the times are what `check` compares with; `_ended` once the server has
+    ended the connection or lost it, after which received bytes are ignored.
     """
 
     connection: ConnectionOutput
@@ -69,7 +69,7 @@ class ServerProtocol(protocol.H2Protocol):
         self._clock = clock
         handler = CallHandler(owner.mapping, owner.codec, owner.limits, clock, self._answered)
         super().__init__(handler, Configuration(), CONFIGURATION)
-        self._over = False
+        self._ended = False
         self._heard = False
         self._frames_seen = 0
         self._pinged_at: float | None = None
@@ -77,10 +77,10 @@ class ServerProtocol(protocol.H2Protocol):
         self._began_at = self._heard_at = self._moved_at = self._busy_at = clock()
 
     def __repr__(self) -> str:
-        return f"<ServerProtocol calls={len(self.handler.tasks)}{' over' * self._over}>"
+        return f"<ServerProtocol calls={len(self.handler.tasks)}{' ended' * self._ended}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Replaces grpclib's whole method: it names its classes instead of asking for them.
+        # Replaces grpclib's whole method, which has its classes hard-coded.
         budget = Budget(self._limits, self._clock)
         self._frame_filter = FrameFilter(self._limits, budget)
         self._session = Session(self._limits)
@@ -98,7 +98,7 @@ class ServerProtocol(protocol.H2Protocol):
             self._answered,
             self._clock,
         )
-        self.handler.late = self._fast_path.late
+        self.handler.deferred = self._fast_path.deferred
         self.connection.flush()
         if not self._owner.joined(self):
             self.end(ErrorCodes.ENHANCE_YOUR_CALM, "too many connections")
@@ -108,29 +108,29 @@ class ServerProtocol(protocol.H2Protocol):
         fast_path, at, budget = self._fast_path, 0, self.connection.budget
         enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
         fast_path.begin(self._limits.max_streams - len(self.handler.tasks), until)
-        while not self._over and (at := fast_path.take(data, at)) < len(data):
+        while not self._ended and (at := fast_path.take(data, at)) < len(data):
             end = fast_path.run(data, at, SLICE_BYTES)
             self._receive(data[at:end])
             at = end
             paid = budget.spent >= enough
             if at < len(data) and (paid or self._clock() > until):
-                self._put_off(data[at:], self._limits.pause_seconds if paid else 0.0)
+                self._pause_reading(data[at:], self._limits.pause_seconds if paid else 0.0)
                 break
         if fast_path.answered:
             self.connection.write_out()
         if fast_path.answered or self._frame_filter.leaving:
             self._answered()
 
-    def _put_off(self, data: bytes, pause_seconds: float) -> None:
-        """Reads on after a pause, from these bytes: others are to have their turn first."""
+    def _pause_reading(self, data: bytes, pause_seconds: float) -> None:
+        """Processes these bytes after a pause, so that other connections get their turn first."""
 
-        def go_on() -> None:
+        def resume() -> None:
             self.connection.transport.resume_reading()
             self.data_received(data)
 
         self.connection.transport.pause_reading()
-        line = self._owner.shared.schedule
-        asyncio.get_running_loop().call_later(pause_seconds, line, go_on)
+        schedule = self._owner.shared.schedule
+        asyncio.get_running_loop().call_later(pause_seconds, schedule, resume)
 
     def _receive(self, data: bytes) -> None:
         try:
@@ -143,29 +143,29 @@ class ServerProtocol(protocol.H2Protocol):
         except Violation as violation:
             self.end(violation.code, violation.reason)
         except ProtocolError as error:
-            # h2 has a GOAWAY ready too, without a reason and with fewer codes.
+            # h2 has queued its own GOAWAY, without a reason and with fewer codes.
             self._session.clear_outbound_data_buffer()
             self.end(_code_of(error), str(error))
         else:
             self.connection.flush()
 
     def go_away(self) -> None:
-        """Asks the client to call elsewhere; calls that have begun, or are on their way, are answered."""
-        if not self._over:
+        """Asks the client to use another connection; open calls, and those already sent, are answered."""
+        if not self._ended:
             self.connection.go_away(ErrorCodes.NO_ERROR, "draining", HIGHEST_STREAM)
 
     def end(self, code: ErrorCodes, reason: str) -> None:
-        """Ends the connection and every call on it, and tells the client why."""
-        if self._over:
+        """Ends the connection and all its calls; the GOAWAY carries the code and the reason."""
+        if self._ended:
             return
-        self._over = True
+        self._ended = True
         self.connection.go_away(code, reason, self._frame_filter.highest_stream)
         if code is not ErrorCodes.NO_ERROR:
             log.info("connection ended by us peer=%s reason=%s", self._peer, reason)
         self.processor.close(reason)
 
     def abort(self) -> None:
-        """Drops the connection without a word."""
+        """Closes the connection at once, without a GOAWAY."""
         self.connection.transport.abort()
 
     def pause_writing(self) -> None:
@@ -177,17 +177,17 @@ class ServerProtocol(protocol.H2Protocol):
         self._paused_at = None
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._over = True
+        self._ended = True
         self.processor.close("connection lost")
         self._owner.left(self)
 
     def check(self, now: float) -> None:
-        """Ends what keeps us waiting; the listener calls it about once a second."""
+        """Enforces the time limits; the listener calls it about once a second."""
         limits = self._limits
-        if self._over:
+        if self._ended:
             return
         if self._paused_at is not None and now - self._paused_at > limits.stall_seconds:
-            self.abort()  # nothing that we write arrives
+            self.abort()  # the client does not read
         elif not self._frame_filter.greeted and now - self._began_at > limits.greeting_seconds:
             self.end(ErrorCodes.SETTINGS_TIMEOUT, "no SETTINGS came")
         elif self._stuck(now):
@@ -199,19 +199,19 @@ class ServerProtocol(protocol.H2Protocol):
             self._keep_alive(now)
 
     def _stuck(self, now: float) -> bool:
-        """Whether a frame or a header block has been unfinished, and alone, for too long."""
+        """Whether a frame or header block has been unfinished for too long, with no other frame since."""
         if not self._frame_filter.mid_frame or self._frame_filter.frames != self._frames_seen:
             self._frames_seen = self._frame_filter.frames
             self._moved_at = now
         return now - self._moved_at > self._limits.frame_seconds
 
     def _cut_requests(self, now: float) -> None:
-        """A request that does not end is read as if it did, and answered as one cut short."""
+        """Ends the reading of requests that take too long; they are answered as truncated."""
         for stream in self.processor.streams.values():
             assert isinstance(stream, CallStream)
             if (
                 not stream.ended
-                and not stream.takes_many
+                and not stream.client_streaming
                 and now - stream.opened_at > self._limits.request_seconds
             ):
                 stream.end_request()
@@ -233,17 +233,17 @@ class ServerProtocol(protocol.H2Protocol):
 
     @property
     def _calls(self) -> int:
-        """Those that have begun and are not answered."""
+        """The number of open calls on both paths."""
         return len(self.handler.tasks) + self._fast_path.waiting
 
     def _answered(self) -> None:
-        """A call has ended: a client that said goodbye was waiting for its last one."""
+        """Notes the end of a call. After a client's GOAWAY, the last one ends the connection."""
         self._busy_at = self._clock()
-        if not self._over and self._frame_filter.leaving and not self._calls:
+        if not self._ended and self._frame_filter.leaving and not self._calls:
             self.end(ErrorCodes.NO_ERROR, "goodbye")
 
 
 def _code_of(error: ProtocolError) -> ErrorCodes:
-    """The code for what h2 complains about; headers that do not decode are one of its own to the RFC."""
+    """The error code for h2's exception; the RFC has a separate one for undecodable header blocks."""
     undecodable = type(error) is ProtocolError and isinstance(error.__cause__, HPACKError)
     return ErrorCodes.COMPRESSION_ERROR if undecodable else error.error_code

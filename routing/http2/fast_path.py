@@ -60,14 +60,14 @@ class FastPath:
     calls answered in it; `waiting`, the pending ones; `_begun`, by stream, the calls whose DATA
     has not been read, and `_grown`, the WINDOW_UPDATE of such a stream; the routes of cached
     header blocks, valid while the decoder's state is `_known_at`; the encoded blocks of a
-    response, valid while the encoder's table is as `_encoded_at`; and `late`, by stream, a
+    response, valid while the encoder's table is as `_encoded_at`; and `deferred`, by stream, a
     reply that must take the plain path, until a handler has taken it.
     """
 
     __slots__ = (
         "_begin_block", "_begun", "_clock", "_decoder", "_encoded_at", "_encoder", "_end_block",
         "_frame_filter", "_grown", "_handlers", "_known_at", "_output", "_peer", "_plain_path", "_routes",
-        "_session", "_until", "_when_answered", "answered", "late", "room", "waiting",
+        "_session", "_until", "_when_answered", "answered", "deferred", "room", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -102,7 +102,7 @@ class FastPath:
         self.room = 0
         self.answered = 0
         self.waiting = 0
-        self.late: dict[int, Reply | PendingReply] = {}
+        self.deferred: dict[int, Reply | PendingReply] = {}
 
     def __repr__(self) -> str:
         return f"<FastPath answered={self.answered} waiting={self.waiting} routes={len(self._routes)}>"
@@ -187,7 +187,7 @@ class FastPath:
         reply = route.handler(data[message_at:end], route.caller)
         sent = self._sent if isinstance(reply, Reply) else self._promised
         if not sent(stream, size, reply):  # type: ignore[arg-type]  # just looked at
-            self.late[stream] = reply
+            self.deferred[stream] = reply
             self._reopen(stream, route, data[at:end])
         return True
 

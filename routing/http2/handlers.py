@@ -1,4 +1,4 @@
-"""The calls of one connection: each a task, that answers or refuses."""
+"""The calls of one connection: each is a task that answers or refuses."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ _TOO_MANY_IN_ALL = Refusal(
 
 
 class NoSubscribers:
-    """Takes the place of grpclib's events in `request_handler`, which calls this one method. Nothing
-    subscribes to them, and grpclib's own class is private."""
+    """Stands in for grpclib's event dispatcher: `request_handler` calls only this method. Nothing
+    subscribes to the events, and grpclib's own class is private."""
 
     @staticmethod
     async def recv_request(metadata: Any, method: Any, **_: Any) -> tuple[Any, Any]:
@@ -41,10 +41,10 @@ class NoSubscribers:
 class CallHandler(protocol.AbstractHandler):
     """The calls of one connection, a task each.
 
-    A task that is cancelled before its first step never runs its `finally`, so streams
-    are released when the task is done, and not by it. `tasks` counts what is alive,
-    which reset streams still are until their task has ended. `late` holds, by stream, what
-    the fast path has answered and could not send.
+    A task that is cancelled before its first step never runs its `finally`, so a callback
+    releases the stream when the task is done. `tasks` has the running ones; the task of a reset
+    stream stays in it until it ends. `deferred` holds, by stream, replies of the fast path that
+    it could not send.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CallHandler(protocol.AbstractHandler):
     ) -> None:
         self.tasks: dict[protocol.Stream, asyncio.Task[None]] = {}
         self.watches: set[protocol.Stream] = set()
-        self.late: dict[int, Reply | PendingReply] = {}
+        self.deferred: dict[int, Reply | PendingReply] = {}
         self._mapping = dict(mapping)
         self._codec = codec
         self._limits = limits
@@ -68,20 +68,22 @@ class CallHandler(protocol.AbstractHandler):
         assert isinstance(stream, CallStream)
         stream.opened_at = self._clock()
         handler = self._mapping.get(dict(headers)[":path"])
-        stream.takes_many = handler is not None and handler.cardinality.client_streaming
-        said = self._watch(stream) if handler is not None and handler.cardinality.server_streaming else None
-        late = self.late.pop(stream.id, None)
-        if late is not None:
-            answer = self._deliver(stream, late)
+        stream.client_streaming = handler is not None and handler.cardinality.client_streaming
+        refused = (
+            self._watch(stream) if handler is not None and handler.cardinality.server_streaming else None
+        )
+        deferred = self.deferred.pop(stream.id, None)
+        if deferred is not None:
+            answer = self._send_reply(stream, deferred)
         else:
-            answer = self._refuse(stream, said) if said else self._answer(stream, headers)
+            answer = self._refuse(stream, refused) if refused else self._answer(stream, headers)
         task = asyncio.get_running_loop().create_task(answer)
         self.tasks[stream] = task
         stream.cancel = task.cancel
         task.add_done_callback(partial(self._done, stream, release_stream))
 
     def _watch(self, stream: CallStream) -> Refusal | None:
-        """Counts a stream that stays, or says why it may not."""
+        """Counts a server stream, or returns the refusal if there are too many."""
         if len(self.watches) >= self._limits.max_watches:
             return _TOO_MANY_WATCHES
         if stream.connection.shared.watches >= self._limits.max_watches_in_all:
@@ -92,13 +94,13 @@ class CallHandler(protocol.AbstractHandler):
 
     def _done(self, stream: CallStream, release_stream: Callable[[], None], task: asyncio.Task[None]) -> None:
         del self.tasks[stream]
-        commons = stream.connection.shared
+        shared = stream.connection.shared
         if stream in self.watches:
             self.watches.remove(stream)
-            commons.watches -= 1
+            shared.watches -= 1
         release_stream()
-        commons.forget(stream)  # a connection that has ended releases its streams with their bytes
-        self._leave(stream, task)
+        shared.forget(stream)  # a stream of an ended connection may still hold request bytes
+        self._reset_if_open(stream, task)
         self._when_done()
 
     def cancel(self, stream: protocol.Stream) -> None:
@@ -109,8 +111,8 @@ class CallHandler(protocol.AbstractHandler):
             task.cancel()
 
     async def _answer(self, stream: CallStream, headers: Headers) -> None:
-        said = refusal(headers)
-        if said is None:
+        refused = refusal(headers)
+        if refused is None:
             timeout = timeout_s(headers)
             left = None if timeout is None else timeout - (self._clock() - stream.opened_at)
             if left is None or left > 0:
@@ -119,12 +121,12 @@ class CallHandler(protocol.AbstractHandler):
                     self._mapping, stream, served, self._codec, None, cast(Any, NoSubscribers), lambda: None
                 )
                 return
-            said = _EXPIRED
-        await self._refuse(stream, said)
+            refused = _EXPIRED
+        await self._refuse(stream, refused)
 
-    async def _deliver(self, stream: CallStream, late: Reply | PendingReply) -> None:
-        """Sends what a call came to that was answered at once, but whose answer had to wait."""
-        reply = late if isinstance(late, Reply) else await _come(late)
+    async def _send_reply(self, stream: CallStream, deferred: Reply | PendingReply) -> None:
+        """Sends the reply of a call that the fast path answered but could not send."""
+        reply = deferred if isinstance(deferred, Reply) else await _reply_of(deferred)
         if reply.status is const.Status.OK:
             await stream.send_headers(list(INITIAL_HEADERS))
             await stream.send_data(reply.data)
@@ -132,17 +134,17 @@ class CallHandler(protocol.AbstractHandler):
         else:
             await stream.send_headers(reply.error_headers(), end_stream=True)
 
-    async def _refuse(self, stream: CallStream, said: Refusal) -> None:
-        headers = error_response(said.status, said.message, http_status=said.http_status)
+    async def _refuse(self, stream: CallStream, refused: Refusal) -> None:
+        headers = error_response(refused.status, refused.message, http_status=refused.http_status)
         await stream.send_headers(headers, end_stream=True)
 
-    def _leave(self, stream: CallStream, task: asyncio.Task[None]) -> None:
-        """What an answer leaves open is ended: a client that never ends its request would
-        keep the stream in h2's table for good."""
+    def _reset_if_open(self, stream: CallStream, task: asyncio.Task[None]) -> None:
+        """Resets a stream that is still open after its answer. Without this, a client that
+        never ends its request would keep the stream in h2's table forever."""
         if task.cancelled():
             code = ErrorCodes.CANCEL
         elif (error := task.exception()) is None or isinstance(error, ProtocolError):
-            code = ErrorCodes.NO_ERROR  # answered, or gone before it could be
+            code = ErrorCodes.NO_ERROR  # answered, or closed by the client before that
         else:
             log.error("call failed stream=%s", stream.id, exc_info=error)
             code = ErrorCodes.INTERNAL_ERROR
@@ -150,8 +152,8 @@ class CallHandler(protocol.AbstractHandler):
             stream.reset_nowait(code)
 
 
-async def _come(later: PendingReply) -> Reply:
-    """The reply, once it is there."""
-    come: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    later.then(lambda reply: None if come.done() else come.set_result(reply))
-    return await come
+async def _reply_of(pending: PendingReply) -> Reply:
+    """Waits for the reply."""
+    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    pending.then(lambda reply: None if future.done() else future.set_result(reply))
+    return await future

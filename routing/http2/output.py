@@ -1,4 +1,4 @@
-"""One connection between h2 and its socket: what h2 decides differently for us, and how it ends."""
+"""One connection's output: batched writes, PING, GOAWAY, and an orderly close."""
 
 import asyncio
 from contextlib import suppress
@@ -12,15 +12,15 @@ from routing.http2.budget import Budget, Http2Limits
 from routing.http2.session import Session
 from routing.http2.shared import SharedLimits
 
-JOINED_BYTES = 65_536
-"""What waits for the end of a turn of the loop, at most. asyncio asks for a pause once it
-holds as much itself; given more at once, it would ask too late."""
+MAX_BATCH_BYTES = 65_536
+"""The most bytes that wait for the end of a turn of the loop. asyncio's transport pauses writing
+when its own buffer holds this much; larger batches would overshoot that."""
 
 
 class ConnectionOutput(protocol.Connection):
-    """The connection as streams see it: flow control, output, back-pressure, the end.
+    """The connection as its streams see it: flow control, output, back-pressure, close.
 
-    Replaces grpclib's class in all but its statistics.
+    Replaces everything of grpclib's class but its statistics.
     """
 
     def __init__(
@@ -29,90 +29,89 @@ class ConnectionOutput(protocol.Connection):
         transport: asyncio.Transport,
         limits: Http2Limits,
         budget: Budget,
-        commons: SharedLimits,
+        shared: SharedLimits,
     ) -> None:
         super().__init__(session, transport, config=Configuration())
         self.session = session
         self.transport = transport
         self.limits = limits
         self.budget = budget
-        self.shared = commons
+        self.shared = shared
         self.held_bytes = 0
         self.unsent_bytes = 0
-        self._over = False
-        self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._ended = False
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
 
     def hold(self, size_bytes: int) -> None:
-        """Request bytes came to wait for the rest of their message, or went."""
+        """Adds to the bytes of unfinished requests; negative once they are read or dropped."""
         self.held_bytes += size_bytes
 
     def initialize(self) -> None:
-        """Nothing: `Protocol.check` keeps alive."""
+        """Does nothing: grpclib would start its keepalive here; `ServerProtocol.check` does that."""
 
     def flush(self) -> None:
-        """Takes over what h2 wants sent."""
-        if not self._over:
+        """Moves h2's outgoing bytes to the batch."""
+        if not self._ended:
             data = self.session.data_to_send()
             if data:
                 self.put(data)
 
     def put(self, data: bytes) -> None:
-        """Sends this together with everything else of this turn of the loop, in order.
+        """Sends these bytes, in order, in one write with all others of this turn of the loop.
 
-        A unary answer is three frames, and a system call costs as much as making them.
+        A unary answer is three frames, and one system call costs as much as building them.
         """
-        if not self._out and self.limits.fast_path:
+        if not self._batch and self.limits.fast_path:
             asyncio.get_running_loop().call_soon(self.write_out)
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes >= JOINED_BYTES or not self.limits.fast_path:
+        self._batch.append(data)
+        self._batch_bytes += len(data)
+        if self._batch_bytes >= MAX_BATCH_BYTES or not self.limits.fast_path:
             self.write_out()
 
     def write_out(self) -> None:
-        """Writes what waits for the end of the turn."""
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            if not self.transport.is_closing():  # asyncio complains in the log about late ones
+        """Writes the batch."""
+        if self._batch:
+            data = b"".join(self._batch)
+            self._batch.clear()
+            self._batch_bytes = 0
+            if not self.transport.is_closing():  # asyncio logs a warning for writes after that
                 self.transport.write(data)
 
     def ping(self) -> None:
-        """Asks the peer for a sign of life."""
+        """Sends a PING, which a live peer acknowledges."""
         self.flush()
         self.put(PingFrame(0, opaque_data=b"alive?  ").serialize())
 
     def go_away(self, code: ErrorCodes, reason: str, last_stream: int) -> None:
-        """Says that no stream after `last_stream` is taken.
+        """Sends a GOAWAY: streams after `last_stream` are not processed.
 
-        Written past h2, whose own GOAWAY ends its state machine and with it the calls
-        that have begun.
+        It bypasses h2, whose own GOAWAY closes its state machine and so ends the open calls.
         """
         self.flush()
         frame = GoAwayFrame(0, last_stream_id=last_stream, error_code=code, additional_data=reason.encode())
         self.put(frame.serialize())
 
     def is_closing(self) -> bool:
-        return self._over or super().is_closing()
+        return self._ended or super().is_closing()
 
     def close(self) -> None:
-        """Sends what is written, tells the peer that this was all, and lets it finish.
+        """Sends what is written, then shuts down our side of the socket.
 
-        The peer answers by closing its side, upon which asyncio closes ours; one that
-        does not is cut off after `linger_seconds`.
+        The peer closes its side, and asyncio then closes ours; a peer that does not is
+        disconnected after `linger_seconds`.
         """
-        if self._over:
+        if self._ended:
             return
         self.flush()
         self.write_out()
-        self._over = True
+        self._ended = True
         transport = self.transport
         if transport.is_closing():
             return
         if transport.can_write_eof():
-            # asyncio's write_eof shuts the socket down at once, which fails where the
-            # peer has reset it and the loop has not reported that yet.
+            # asyncio's write_eof shuts the socket down at once, which fails if the peer has
+            # reset it and the loop has not reported that yet.
             with suppress(OSError):
                 transport.write_eof()
         else:

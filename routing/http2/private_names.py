@@ -1,8 +1,8 @@
 """Every private name of grpclib, h2, hpack and hyperframe that `routing` touches, and why.
 
-A release of these libraries may drop one of them without notice. So the server looks for each
-when it starts: without the names that `vital` marks it cannot answer and does not start; without
-any other it runs on the plain path, which needs none of them. `tests/` scans all of `routing`
+A release of these libraries may remove one without notice, so the server looks for its names
+at start. If a name marked `vital` is missing, the server does not start; if another one is
+missing, it runs on the plain path, which needs none of them. A test scans all of `routing`
 for touches that are not in this list.
 """
 
@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class PrivateName(NamedTuple):
-    """One private name, the class of the library that has it, and the modules that touch it."""
+    """A private name, the library's class that has it, and the modules that touch it.
+
+    `vital` means that the server cannot answer without it. `in_server` is False for the
+    client's names. A client does not look for them at start: only a refused call reads them,
+    a successful one works without. `setup.cfg` bounds the libraries' versions, and a test
+    looks for these names in the installed ones.
+    """
 
     owner: type
     name: str
@@ -59,25 +65,25 @@ PRIVATE_NAMES = (
         H2Connection,
         "_closed_streams",
         ("http2.session",),
-        "h2 tells late frames from wrong ones by it: calls of the fast path, which h2 never sees, go in here",
+        "h2 uses it to tell late frames from invalid ones; calls of the fast path are recorded here",
     ),
     PrivateName(
         H2Connection,
         "_inbound_flow_control_window_manager",
         ("http2.session",),
-        "the bytes of a request on the fast path count in the connection's window; h2 asks for a stream",
+        "counts request bytes of the fast path in the connection's window; h2's method needs a stream",
     ),
     PrivateName(
         H2Connection,
         "_stream_is_closed_by_reset",
         ("http2.session",),
-        "overridden: counts frames on streams that have ended, which h2 answers with a reset each",
+        "overridden: counts frames on ended streams; h2 answers each with a reset",
     ),
     PrivateName(
         H2Connection,
         "_handle_data_on_closed_stream",
         ("http2.session",),
-        "overridden: counts DATA on streams that have ended, which h2 answers with a reset each",
+        "overridden: counts DATA on ended streams; h2 answers each with a reset",
     ),
     PrivateName(
         Decoder,
@@ -110,21 +116,21 @@ PRIVATE_NAMES = (
         server.Server,
         "__mapping__",
         ("http2.listener", "rpc.calls", "rpc.reflection"),
-        "the handlers of a generated service base, by method path: how grpclib's own server asks for them",
+        "the handlers of a generated service base by method path; grpclib's own server calls it too",
         vital=True,
     ),
     PrivateName(
         CodecBase,
         "__content_subtype__",
         ("wire.codec",),
-        "what every codec must define",
+        "every codec must define it",
         vital=True,
     ),
     PrivateName(
         client.Stream,
         "_stream",
         ("client.connection",),
-        "grpclib's client drops trailers that begin with grpc-, such as the wait before another try",
+        "grpclib's client drops trailers that begin with grpc-, such as the retry delay",
         in_server=False,
     ),
 )
@@ -133,7 +139,7 @@ PRIVATE_NAMES = (
 def fast_path_possible(names: Iterable[PrivateName] = PRIVATE_NAMES) -> bool:
     """Whether the libraries have every name that the server touches; logs one WARNING if not.
 
-    Raises IncompatibleLibrary where the server cannot answer without it.
+    Raises IncompatibleLibrary if a vital name is missing.
     """
     missing = [name for name in names if name.in_server and not name.present]
     vital = [name for name in missing if name.vital]

@@ -1,8 +1,7 @@
 """One call's HTTP/2 stream: request bytes in, answer bytes out, both bounded.
 
-grpclib's own buffer takes a legal empty DATA frame for the end of the request, and
-keeps an object for each frame; its stream waits for a client that does not read for
-as long as that likes.
+grpclib's own buffer treats a legal empty DATA frame as the end of the request, and keeps an
+object for each frame; its stream waits without limit for a client that does not read.
 """
 
 import asyncio
@@ -19,10 +18,10 @@ from routing.http2.output import ConnectionOutput
 
 
 class Buffer:
-    """The bytes of a request that came and were not read yet.
+    """The bytes of a request that have arrived and are not read yet.
 
-    What arrives is acknowledged to the peer, so that it may send more, when the reader
-    takes it or waits for more than there is. `hold` is called with each change of our size.
+    Bytes are acknowledged to the peer, which may then send more, when the reader takes them or
+    waits for more than the buffer has. `hold` is called with each change of the size.
     """
 
     __slots__ = ("_acknowledge", "_data", "_ended", "_hold", "_unacked", "_waiter", "_wanted")
@@ -60,8 +59,8 @@ class Buffer:
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes, or none at the end of the request.
 
-        Raises AssertionError where the request ends in between, as grpclib's does, so
-        that what calls it need not know which of the two it has.
+        Raises AssertionError if the request ends in between, as grpclib's buffer does, so both
+        are used in the same way.
         """
         if len(self._data) < size and not self._ended:
             await self._wait(size)
@@ -76,13 +75,13 @@ class Buffer:
         return taken
 
     def unacked_size(self) -> int:
-        """What is still to be acknowledged; the stream is released, and its bytes dropped."""
+        """The bytes still to be acknowledged. grpclib calls it at the stream's release; drops the data."""
         unacked, self._unacked = self._unacked, 0
         self.drop()
         return unacked
 
     def drop(self) -> None:
-        """Lets go of the bytes at once; what is to be acknowledged stays for the release."""
+        """Drops the data at once; its acknowledgement waits for the stream's release."""
         self._hold(-len(self._data))
         self._data.clear()
 
@@ -107,10 +106,10 @@ class Buffer:
 
 
 class CallStream(protocol.Stream):
-    """grpclib's stream with our buffer, and with an end to the client's patience with itself.
+    """grpclib's stream with a bounded buffer, and with a timeout for clients that do not read.
 
-    `ended` once the request is complete; `takes_many` where it may stay open for as long as the client likes;
-    `cancel` ends the task that answers.
+    `ended` once the request is complete; `client_streaming` if the request may stay open without
+    limit; `cancel` ends the task that answers.
     """
 
     connection: ConnectionOutput
@@ -119,16 +118,16 @@ class CallStream(protocol.Stream):
     def init_stream(self, stream_id: int, connection: protocol.Connection) -> None:
         super().init_stream(stream_id, connection)
         self._held = Buffer(partial(self.connection.ack, stream_id), self._hold)
-        # The declared type is grpclib's Buffer; ours answers to the same four methods.
+        # The declared type is grpclib's Buffer; ours has the same four methods.
         self.buffer = self._held  # type: ignore[assignment]
         self.ended = False
-        self.takes_many = False
+        self.client_streaming = False
         self.opened_at = 0.0
         self.cancel: Callable[[], object] = lambda: None
 
     @property
     def held_bytes(self) -> int:
-        """What came of the request and was not read yet."""
+        """The request bytes that have arrived and are not read yet."""
         return len(self._held)
 
     def _hold(self, size_bytes: int) -> None:
@@ -136,10 +135,10 @@ class CallStream(protocol.Stream):
         self.connection.shared.hold(self, size_bytes)
 
     def give_up(self) -> None:
-        """Ends a call whose request does not come to its end, while others need the room.
+        """Evicts a call with an unfinished request, because others need the memory.
 
-        Its bytes go now: the stream is released in a later turn of the loop, and until then
-        as much again may come.
+        Its bytes are dropped now: the stream is released only in a later turn of the loop, and
+        until then as many bytes again may arrive.
         """
         self._held.drop()
         if self.closable:
@@ -149,7 +148,7 @@ class CallStream(protocol.Stream):
         self.cancel()
 
     def end_request(self) -> None:
-        """Reads no more than what has arrived, as if the client had ended its side."""
+        """Ends the request with the bytes that have arrived, as if the client had ended it."""
         self.ended = True
         self.buffer.eof()
 
@@ -158,7 +157,7 @@ class CallStream(protocol.Stream):
 
     async def send_headers(self, headers: list[tuple[str, str]], end_stream: bool = False) -> None:
         await self._writable(0)
-        # h2 would take a stream that it has forgotten for a new one of ours.
+        # h2 would treat a stream that it has forgotten as a new one opened by the server.
         if self.id not in self.connection.session.streams:
             raise StreamClosedError(self.id)
         self.connection.session.send_headers(self.id, headers, end_stream=end_stream)
@@ -171,7 +170,7 @@ class CallStream(protocol.Stream):
             window = session.local_flow_control_window(self.id)
             if window <= 0 < len(data) - at:
                 self.window_updated.clear()
-                await self._patiently(self.window_updated, len(data) - at)
+                await self._wait_for_client(self.window_updated, len(data) - at)
                 continue
             size = min(window, session.max_outbound_frame_size, MAX_FRAME_BYTES, len(data) - at)
             last = at + size == len(data)
@@ -190,28 +189,28 @@ class CallStream(protocol.Stream):
         self.connection.budget.earn()
 
     async def _writable(self, unsent_bytes: int) -> None:
-        """Waits while the socket takes no more. All who wait are woken at once, and the
-        first may fill it again: hence the loop. On a connection that has ended, h2 refuses
-        everything; to whoever answers there, the stream is closed."""
+        """Waits while the socket's buffer is full. All waiting streams wake at once, and the first
+        may fill the buffer again, hence the loop. Raises StreamClosedError if the connection has
+        ended, where h2 refuses everything."""
         while not self.connection.write_ready.is_set():
-            await self._patiently(self.connection.write_ready, unsent_bytes)
+            await self._wait_for_client(self.connection.write_ready, unsent_bytes)
         if self.connection.is_closing():
             raise StreamClosedError(self.id)
 
-    async def _patiently(self, event: asyncio.Event, unsent_bytes: int) -> None:
-        """Waits for the client to read on. Gives the call up when that takes too long, or
-        when too much of the connection's answers waits already."""
+    async def _wait_for_client(self, event: asyncio.Event, unsent_bytes: int) -> None:
+        """Waits until the client reads. Resets the stream if that takes too long, or if too many
+        bytes of the connection's answers wait already."""
         output = self.connection
         output.unsent_bytes += unsent_bytes
         try:
             if output.unsent_bytes > output.limits.max_unsent_bytes:
                 raise TimeoutError
-            async with asyncio.timeout(output.limits.stall_seconds) as patience:
-                output.shared.wait(patience, unsent_bytes)
+            async with asyncio.timeout(output.limits.stall_seconds) as timeout:
+                output.shared.note_unsent(timeout, unsent_bytes)
                 try:
                     await event.wait()
                 finally:
-                    output.shared.go_on(patience)
+                    output.shared.forget_unsent(timeout)
         except TimeoutError:
             if self.closable:
                 self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)

@@ -1,9 +1,9 @@
-"""What surrounds every call: the drain, who calls, limits, errors as statuses, counts, the log.
+"""The steps around every call: drain, admission, size limit, errors as statuses, counts, log.
 
-In this order: is the server draining; may this caller call; the request's bytes, bounded before they are
-read; the message; the servable's own method; the response; and whatever went wrong
-becomes one status. It wraps any generated servable, under grpclib's server and under
-its in-memory channel alike.
+In this order: refuse the call if the server drains; admit the caller; check the request's size
+before reading it; decode the message; run the servable's method; send the response. Any error
+becomes one status. It wraps any generated servable, for grpclib's server and for its in-memory
+channel.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ MAX_MESSAGE_BYTES = 4 << 20
 """The contract's limit for one request."""
 
 MAX_KEPT_UPDATES = 8
-"""Messages of streams whose bytes are kept: as many option sets may have subscribers at the
-same time. More would hold messages that are not sent again."""
+"""How many stream messages are kept with their encoded bytes: one for each option set that has
+subscribers at the same time. More would keep messages that are not sent again."""
 
 _DRAINING = "the server is draining; call another one"
 
@@ -44,26 +44,28 @@ _CANCELLED_BY_SERVER = {
     Status.UNAVAILABLE: _DRAINING,
     Status.DEADLINE_EXCEEDED: "the deadline passed before the call ended",
 }
-"""What a client is sent whose call was cancelled; one that has left itself is sent nothing."""
+"""The message of a call that the server cancels. A client that cancels its call is sent none."""
 
 
 Admit = Callable[[str, Caller, bool], None]
-"""Raises what keeps this caller from this method path: who it is, what it may, how often. True
-for a stream that goes on: whether it may do that, and not a call more on its account."""
+"""Raises if this caller may not call this method path: authentication, role or rate limit. The
+flag is True to check an open stream again, which does not count as another call."""
 
 
 class Servable(Protocol):
-    """What grpclib serves: handlers by method path."""
+    """What grpclib serves: an object with handlers by method path."""
 
     def __mapping__(self) -> Mapping[str, Handler]: ...
 
 
 class WrappedServable:
-    """A servable whose every call is surrounded."""
+    """A servable whose calls all go through `Calls`."""
 
-    def __init__(self, mapping: dict[str, Handler], prompts: Mapping[str, FastPathHandler]) -> None:
+    def __init__(
+        self, mapping: dict[str, Handler], fast_path_handlers: Mapping[str, FastPathHandler]
+    ) -> None:
         self._mapping = mapping
-        self.fast_path_handlers = prompts
+        self.fast_path_handlers = fast_path_handlers
 
     def __mapping__(self) -> dict[str, Handler]:
         return self._mapping
@@ -71,26 +73,26 @@ class WrappedServable:
 
 @dataclass(frozen=True, slots=True)
 class ServedMethod:
-    """One method of a servable. `takes_caller` means that its function, which is unary, has a
-    second parameter: the Caller."""
+    """One method of a servable. `takes_caller`: its function, which is unary, has a second
+    parameter, the Caller. `even_draining`: it is served while the server drains."""
 
     path: str
     function: Callable[..., Any]
     request_type: type
     reply_type: type
-    takes_many: bool
-    gives_many: bool
+    client_streaming: bool
+    server_streaming: bool
     even_draining: bool
     admit: Admit | None
     takes_caller: bool
 
 
 class Calls:
-    """The calls of one server: wraps its servables and knows what goes on in them.
+    """The calls of one server: wraps its servables and counts their calls.
 
-    State: how many calls are open, the tasks of the open streams (both fall as calls
-    end), counts by method and status (bounded by what is served), and the last
-    MAX_KEPT_UPDATES of streams with their bytes.
+    State: the number of open calls and the tasks of the open streams (bounded by the open
+    calls), counts by method and status (bounded by the methods served), and the last
+    MAX_KEPT_UPDATES stream messages with their bytes.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Calls:
         self._idle.set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._counts: Counter[tuple[str, str]] = Counter()
-        # By the message's id, which is its own for as long as it is kept here.
+        # By the message's id, which is unique while the message is kept here.
         self._sent: dict[int, tuple[Any, bytes]] = {}
 
     def __repr__(self) -> str:
@@ -113,7 +115,7 @@ class Calls:
 
     @property
     def open(self) -> int:
-        """Calls that have begun and not ended."""
+        """The number of open calls."""
         return self._open
 
     @property
@@ -129,38 +131,41 @@ class Calls:
         open_to_all: bool = False,
         on_fast_path: Collection[str] = (),
     ) -> WrappedServable:
-        """The same methods, surrounded. `even_draining` lets unary calls in to the end, and
-        `open_to_all` does not authenticate: health answers until the end, and also
-        balancers without a token. `on_fast_path` names unary
-        methods that wait for nothing, or for a moment in which no client need cancel them: the fast path
-        answers those without a task. A method answers with its message, or with the message's bytes."""
+        """The same methods, with the steps of this module around them.
+
+        `even_draining` serves unary calls while the server drains, and `open_to_all` skips
+        authentication: health uses both, so that load balancers need no token. `on_fast_path`
+        names unary methods that wait for nothing, or so briefly that cancelling them is not
+        worthwhile; the fast path answers those without a task. A method returns its message, or the
+        message's bytes.
+        """
         mapping = {}
-        prompts: dict[str, FastPathHandler] = {}
+        fast_path_handlers: dict[str, FastPathHandler] = {}
         for path, handler in servable.__mapping__().items():
-            takes_many, gives_many = handler.cardinality.value
+            client_streaming, server_streaming = handler.cardinality.value
             function = getattr(servable, snake_case(path.rpartition("/")[2]))
             method = ServedMethod(
                 path=path,
                 function=function,
                 request_type=handler.request_type,
                 reply_type=handler.reply_type,
-                takes_many=takes_many,
-                gives_many=gives_many,
-                even_draining=even_draining and not gives_many,
+                client_streaming=client_streaming,
+                server_streaming=server_streaming,
+                even_draining=even_draining and not server_streaming,
                 admit=None if open_to_all else self._admit,
                 takes_caller="caller" in inspect.signature(function).parameters,
             )
             name = path.rpartition("/")[2]
             if name in on_fast_path:
-                prompts[path] = partial(self._reply, method)
-            mapping[path] = handler._replace(func=partial(self._surround, method))
-        return WrappedServable(mapping, prompts)
+                fast_path_handlers[path] = partial(self._handle_on_fast_path, method)
+            mapping[path] = handler._replace(func=partial(self._handle, method))
+        return WrappedServable(mapping, fast_path_handlers)
 
     async def drain(self) -> None:
         """Refuses new calls and ends open streams with UNAVAILABLE; open unary calls go on."""
         self._draining = True
-        # One turn of the loop for streams that were just woken to say a last thing: a
-        # health watch, that nothing is served any more.
+        # One turn of the loop for streams that have a last message to send: a health watch
+        # reports NOT_SERVING.
         await asyncio.sleep(0)
         for task in self._streams:
             task.cancel()
@@ -169,7 +174,7 @@ class Calls:
         """Returns when no call is open."""
         await self._idle.wait()
 
-    async def _surround(self, method: ServedMethod, stream: Stream[Any, Any]) -> None:
+    async def _handle(self, method: ServedMethod, stream: Stream[Any, Any]) -> None:
         started = time.perf_counter()
         exchange = Exchange(stream, self._codec, self._max_message_bytes)
         self._begin()
@@ -179,20 +184,20 @@ class Calls:
                 raise Draining(_DRAINING)
             if method.admit is not None:
                 method.admit(method.path, exchange.caller, False)
-            await (self._answer_many if method.gives_many else self._answer_one)(method, exchange)
+            await (self._answer_many if method.server_streaming else self._answer_one)(method, exchange)
             await exchange.finish()
         except asyncio.CancelledError:
             status = exchange.cancelled_by(draining=self._draining)
             if status in _CANCELLED_BY_SERVER:
                 await exchange.refuse(status, _CANCELLED_BY_SERVER[status])
             if status is not Status.UNAVAILABLE:
-                raise  # grpclib waits for the cancellation that it has caused
+                raise  # grpclib expects the cancellation that it caused
         except StreamClosedError:
-            # The client has left, or was cut off because it does not read: no status
+            # The client has cancelled, or was reset because it does not read: no status
             # reaches it, and the server is not at fault.
             status = Status.CANCELLED
-        # A handler may raise anything, and the client must hear a status and not a broken stream:
-        # `status_and_message` knows our own errors; any other is a fault of ours, logged with its traceback.
+        # A handler may raise anything, and the client must receive a status, not a broken stream:
+        # `status_and_message` maps our own errors; any other is a bug, logged with its traceback.
         except Exception as error:
             status, message = status_and_message(error)
             if status is Status.INTERNAL:
@@ -211,22 +216,22 @@ class Calls:
         if not self._open:
             self._idle.set()
 
-    def _reply(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply | PendingReply:
-        """The same for a method that hardly waits, and a request that is all there."""
+    def _handle_on_fast_path(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply | PendingReply:
+        """As `_handle`, without a task, for the complete bytes of one request message."""
         started = time.perf_counter()
-        work = self._prompted(method, data, caller)
-        come = advance(work)
-        if isinstance(come, Reply):
-            self._note(method, come.status, started, caller)
-            return come
+        work = self._compute_reply(method, data, caller)
+        progress = advance(work)
+        if isinstance(progress, Reply):
+            self._note(method, progress.status, started, caller)
+            return progress
         self._begin()
-        return PendingReply(work, come, partial(self._came_later, method, started, caller))
+        return PendingReply(work, progress, partial(self._note_pending_reply, method, started, caller))
 
-    def _came_later(self, method: ServedMethod, started: float, caller: Caller, reply: Reply) -> None:
+    def _note_pending_reply(self, method: ServedMethod, started: float, caller: Caller, reply: Reply) -> None:
         self._end()
         self._note(method, reply.status, started, caller)
 
-    async def _prompted(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply:
+    async def _compute_reply(self, method: ServedMethod, data: bytes, caller: Caller) -> Reply:
         try:
             if self._draining and not method.even_draining:
                 raise Draining(_DRAINING)
@@ -239,8 +244,8 @@ class Calls:
                 method.function(request, caller) if method.takes_caller else method.function(request)
             )
             return Reply(framed(self._codec.encode(response, method.reply_type)))
-        # As in `_surround`: whatever a handler raises becomes a status here, for what is answered
-        # without a task. Let through, it would end the connection and all other calls on it.
+        # As in `_handle`: whatever a handler raises becomes a status. An exception that escaped
+        # here would end the connection and all other calls on it.
         except Exception as error:
             status, message = status_and_message(error)
             if status is Status.INTERNAL:
@@ -251,8 +256,9 @@ class Calls:
         self._counts[method.path, status.name] += 1
         if log.isEnabledFor(logging.DEBUG):
             ms = (time.perf_counter() - started) * 1e3
-            said = "call ended method=%s status=%s ms=%.3f peer=%s"
-            log.debug(said, method.path, status.name, ms, caller.peer)
+            log.debug(
+                "call ended method=%s status=%s ms=%.3f peer=%s", method.path, status.name, ms, caller.peer
+            )
 
     async def _answer_one(self, method: ServedMethod, exchange: Exchange) -> None:
         request = await exchange.only_message(method.request_type)
@@ -265,12 +271,12 @@ class Calls:
         assert task is not None
         self._streams.add(task)
         try:
-            if method.takes_many:
+            if method.client_streaming:
                 request: Any = exchange.messages(method.request_type)
             else:
                 request = await exchange.only_message(method.request_type)
-            # Closed here, whatever happens: a generator left suspended would keep what
-            # it holds until the garbage collector comes by.
+            # Always closed here: a suspended generator would keep what it holds until the
+            # garbage collector finalizes it.
             async with aclosing(method.function(request)) as responses:
                 async for response in responses:
                     if method.admit is not None:
@@ -280,7 +286,7 @@ class Calls:
             self._streams.discard(task)
 
     def _encoded(self, response: Any, method: ServedMethod, exchange: Exchange) -> bytes:
-        """The response's bytes, made once where one object goes to many listeners."""
+        """The response's bytes, encoded once if one object goes to many subscribers."""
         found = self._sent.get(id(response))
         if found is None:
             found = self._sent[id(response)] = response, exchange.encode(response, method.reply_type)

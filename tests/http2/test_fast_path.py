@@ -58,7 +58,7 @@ STEPS = st.one_of(
     st.tuples(st.just("burst"), st.sampled_from([0, 2**31 - 1, 2**31 - 65_535])),
     st.tuples(st.just("stray"), st.sampled_from([1, 1, 3, -1, -3])),
     st.tuples(st.just("reset"), st.integers(0, 4)),
-    st.tuples(st.just("late"), st.integers(0, 4)),
+    st.tuples(st.just("deferred"), st.integers(0, 4)),
     st.tuples(st.just("ping"), st.just(b"12345678")),
     st.tuples(st.just("window"), st.sampled_from([0, 3, 100, 65_535])),
     st.tuples(st.just("grow"), st.integers(1, 100_000)),
@@ -71,7 +71,7 @@ STEPS = st.one_of(
 PENDING = {"end", "torn", "cancel", "await", "burst"}
 """What happens to a call that has begun, and may be of the same read as its begin."""
 
-TIMELY = {"stray", "burst", "old", "length", "reset", "late", "window", "grow", "table", "goodbye"}
+TIMELY = {"stray", "burst", "old", "length", "reset", "deferred", "window", "grow", "table", "goodbye"}
 """What does something else to a call that has been answered than to one that is about to be: the
 client has seen the answers to what it sent before."""
 
@@ -115,7 +115,7 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
     stream = max(client.stream - 2 * value, 1) if isinstance(value, int) else client.stream
     return {
         "reset": raw(RST_STREAM, b"\0\0\0\x08", stream=stream),
-        "late": raw(WINDOW_UPDATE, b"\0\0\0\x09", stream=stream),
+        "deferred": raw(WINDOW_UPDATE, b"\0\0\0\x09", stream=stream),
         "ping": raw(PING, b"12345678"),
         "window": raw(SETTINGS, struct.pack(">HI", 4, value) if what == "window" else b""),
         "grow": raw(WINDOW_UPDATE, struct.pack(">I", value) if what == "grow" else b""),
@@ -323,7 +323,7 @@ async def test_what_does_not_fit_the_window_is_answered_once_and_sent_as_it_open
     sent = [said[2] for said in case.answers()[5] if said[0] == "DataFrame"]
     assert b"".join(sent) == message(b"x" * 100)
     assert case.calls.counts == {("/test.Test/Many", "OK"): 3}
-    assert not case.protocol.handler.late
+    assert not case.protocol.handler.deferred
 
 
 async def test_what_does_not_fit_the_connections_window_waits_for_it() -> None:

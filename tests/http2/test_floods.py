@@ -344,7 +344,7 @@ async def test_a_client_that_is_still_sending_reads_why_it_was_ended() -> None:
         (connection,) = server.listener.connections
         peer.writer.transport.pause_reading()
         peer.write(raw(0, length=16_385, stream=1))
-        await server.until(lambda: connection._over)
+        await server.until(lambda: connection._ended)
         for _ in range(3):
             peer.write(b"x" * 1000)
             await asyncio.sleep(0)

@@ -117,9 +117,9 @@ async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
             block = peer.headers().data
             peer.write(*(raw(HEADERS, block + long, stream=n, flags=5) for n in range(1, 41, 2)))
         turns: list[int] = []
-        commons = server.listener.shared
-        await server.until(lambda: len(commons._line) == 5)
-        while commons._line:
+        shared = server.listener.shared
+        await server.until(lambda: len(shared._queue) == 5)
+        while shared._queue:
             turns.append(sum(one._frame_filter.highest_stream for one in server.listener.connections))
             await asyncio.sleep(0)
         steps = [after - before for before, after in pairwise(turns)]
@@ -130,12 +130,12 @@ async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
 
 
 async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
-    commons, went_on = SharedLimits(Http2Limits()), asyncio.Event()
+    shared, second_ran = SharedLimits(Http2Limits()), asyncio.Event()
     faults: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    commons.schedule(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-    commons.schedule(went_on.set)
-    await asyncio.wait_for(went_on.wait(), 5)
+    shared.schedule(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    shared.schedule(second_ran.set)
+    await asyncio.wait_for(second_ran.wait(), 5)
     assert len(faults) == 1
 
 
@@ -153,4 +153,4 @@ async def test_who_leaves_before_being_refused_is_no_fault_of_ours(caplog: pytes
 
 
 def test_it_says_what_it_holds() -> None:
-    assert repr(SharedLimits(Http2Limits())) == "<SharedLimits held=0 unsent=0 watches=0 line=0>"
+    assert repr(SharedLimits(Http2Limits())) == "<SharedLimits held=0 unsent=0 watches=0 queue=0>"

@@ -52,7 +52,7 @@ async def test_a_frame_or_header_block_that_does_not_end_is_ended(
         peer.write(*unfinished(peer))
         connection = await server.connection_where(lambda one: one._frame_filter.mid_frame)
         for seconds in (0, 20, 1):
-            assert not connection._over
+            assert not connection._ended
             clock.now += seconds
             connection.check(clock.now)
         assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
@@ -73,7 +73,7 @@ async def test_a_client_whose_frames_go_on_may_always_be_in_the_middle_of_one() 
             assert connection._frame_filter.mid_frame
             clock.now += 15
             connection.check(clock.now)
-        assert not connection._over
+        assert not connection._ended
 
 
 async def test_a_request_that_does_not_end_is_answered_as_cut_short() -> None:
@@ -105,7 +105,7 @@ async def test_an_idle_connection_is_ended_kindly() -> None:
         server.service.release.set()
         assert (await peer.status(stream))[0] == 0
         for seconds in (899, 2):
-            assert not connection._over
+            assert not connection._ended
             await peer.alive()  # which is no call
             clock.now += seconds
             connection.check(clock.now)

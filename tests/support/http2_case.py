@@ -101,7 +101,7 @@ class Case:
             # An answer that waits for the client's window counts as given on the short way,
             # and bytes that were on their way to h2 as a connection ended are no one's.
             "given": self.wire.ended or open_calls or (window._bytes_processed, dict(self.calls.counts)),
-            "late": dict(self.protocol.handler.late),
+            "deferred": dict(self.protocol.handler.deferred),
         }
 
     def answers(self) -> dict[int, list[Any]]:

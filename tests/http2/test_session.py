@@ -1,4 +1,4 @@
-"""Private names of h2 that `Session` touches mean what it takes them for."""
+"""`Session` records calls of the fast path in h2's private state exactly as h2 itself would."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BODY = b"x" * 100
 
 
 def sessions() -> tuple[H2Connection, Session]:
-    """A client of h2's, and a server's session that it has greeted."""
+    """An h2 client and a server's session, after both have sent their preface."""
     client = H2Connection(H2Configuration(client_side=True))
     client.initiate_connection()
     server = Session(Http2Limits())
@@ -27,9 +27,9 @@ def exchange(client: H2Connection, server: Session) -> None:
     client.receive_data(server.data_to_send())
 
 
-def known(server: Session) -> Any:
-    """What the connection remembers of the streams that it had."""
-    server.open_inbound_streams  # noqa: B018 - looking is what makes h2 forget
+def stream_state(server: Session) -> Any:
+    """What h2 remembers of ended streams, and the connection's windows."""
+    server.open_inbound_streams  # noqa: B018 - reading this property makes h2 drop ended streams
     window = server._inbound_flow_control_window_manager
     return (
         dict(server._closed_streams),
@@ -39,7 +39,7 @@ def known(server: Session) -> Any:
     )
 
 
-def test_a_call_noted_leaves_what_a_call_of_h2_leaves() -> None:
+def test_a_call_noted_in_the_session_leaves_the_same_state_as_a_call_through_h2() -> None:
     client, server = sessions()
     client.send_headers(1, HEADERS)
     client.send_data(1, BODY, end_stream=True)
@@ -52,11 +52,11 @@ def test_a_call_noted_leaves_what_a_call_of_h2_leaves() -> None:
     _, noted = sessions()
     noted.highest_inbound_stream_id = 1
     assert noted.note_call(1, len(BODY), len(b"answer")) == b""
-    assert known(noted) == known(server)
+    assert stream_state(noted) == stream_state(server)
     assert noted._closed_streams == {1: StreamClosedBy.SEND_END_STREAM}
 
 
-def test_the_window_is_the_one_that_h2_opens_again() -> None:
+def test_the_session_opens_the_connection_window_again_for_bytes_of_noted_calls() -> None:
     _, server = sessions()
     before = server.inbound_flow_control_window
     assert server._inbound_flow_control_window_manager.current_window_size == before
