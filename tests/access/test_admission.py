@@ -97,7 +97,7 @@ def test_new_rules_hold_from_the_next_call_on(tmp_path: Path, clock: Clock) -> N
             admit(SELECT, one, again)
 
 
-def test_who_calls_too_often_is_told_how_long_to_wait(clock: Clock) -> None:
+def test_a_rate_limited_caller_is_refused_with_the_retry_delay(clock: Clock) -> None:
     admit = Admission(None, once_a_second(), clock=clock)
     admit(SELECT, caller(), False)
     clock.now += 0.25

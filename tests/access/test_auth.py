@@ -109,7 +109,7 @@ def test_a_token_of_another_file_is_not_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "said", ["", "Bearer", "Bearer x", "Basic TOKEN", "TOKEN", "Bearer TOKEN,Bearer TOKEN", "Bearer TOKEN x"]
 )
-def test_what_is_no_bearer_token_is_told_what_is_expected(tmp_path: Path, said: str) -> None:
+def test_a_malformed_bearer_token_is_refused_with_what_is_expected(tmp_path: Path, said: str) -> None:
     token, row = new_token("uploader", "client")
     message = stranger(rules(tmp_path, row), caller(said.replace("TOKEN", token)))
     assert message == "authorization: not a token of this server; expected Bearer and a token"
@@ -172,7 +172,7 @@ def test_of_several_known_names_the_first_counts(tmp_path: Path) -> None:
     assert known.identify(caller(common_name="uploader", dns="watcher.example")).role == "client"
 
 
-def test_who_shows_nothing_is_told_what_is_expected(tmp_path: Path) -> None:
+def test_a_caller_without_a_token_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     row = new_token("uploader", "client")[1]
     begun = "authorization: missing; expected "
     assert stranger(rules(tmp_path, row), caller()) == f"{begun}Bearer and a token"

@@ -90,7 +90,7 @@ def test_what_a_public_address_lacks_is_one_line(
     assert made.warnings(LOCAL) == ()
 
 
-def test_certificates_that_nobody_is_asked_for_are_told(tmp_path: Path) -> None:
+def test_certificates_that_are_never_requested_are_logged(tmp_path: Path) -> None:
     file = auth_file(tmp_path, '[[certificates]]\ndns = "x"\nrole = "client"')
     (doubt,) = access(tmp_path, auth_file=file).warnings(LOCAL)
     assert doubt == "auth_file names certificates, but without ssl_client_ca no client is asked for one"
@@ -195,7 +195,7 @@ async def test_a_fault_of_ours_is_logged_and_does_not_end_it(
         (-EXPIRY_WARNING_SECONDS, "ERROR certificate has expired file={file} at={at}"),
     ],
 )
-def test_the_end_is_told_when_it_is_near(
+def test_an_expiry_within_30_days_is_logged(
     tmp_path: Path, told: Callable[[], list[str]], left_s: float, line: str | None
 ) -> None:
     until = NOW + datetime.timedelta(seconds=left_s)
@@ -204,7 +204,7 @@ def test_the_end_is_told_when_it_is_near(
     assert told() == ([line.format(file=file, at=until.isoformat())] if line else [])
 
 
-def test_it_is_told_once_a_day(tmp_path: Path, told: Callable[[], list[str]]) -> None:
+def test_an_expiry_is_logged_once_a_day(tmp_path: Path, told: Callable[[], list[str]]) -> None:
     self_signed(tmp_path, until=NOW + datetime.timedelta(days=3))
     monotonic = Clock(0.0)
     made = access(tmp_path, monotonic=monotonic, use_ssl=True)
@@ -214,7 +214,7 @@ def test_it_is_told_once_a_day(tmp_path: Path, told: Callable[[], list[str]]) ->
     assert len(told()) == 3
 
 
-async def test_a_renewed_certificate_ends_the_warnings_and_its_own_end_is_told(
+async def test_a_renewed_certificate_ends_the_warnings_and_its_own_expiry_is_logged(
     tmp_path: Path, told: Callable[[], list[str]]
 ) -> None:
     self_signed(tmp_path, until=NOW + datetime.timedelta(days=3))

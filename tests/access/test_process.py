@@ -125,7 +125,7 @@ def test_each_token_may_call_what_its_role_says_over_tls(folder: Folder, start_s
     for name, token in tokens.items():
         with channel(server, trust=folder.pair, token=token) as opened:
             for method in METHODS:
-                # Several times, so that later ones go the short way.
+                # Several times, so that later ones take the fast path.
                 for _ in range(4):
                     error = ask(opened, method)
                     assert code(error) is (OK if method in may[name] else DENIED), (name, method)
@@ -135,7 +135,7 @@ def test_each_token_may_call_what_its_role_says_over_tls(folder: Folder, start_s
     assert not [line for line in server.lines if any(token in line for token in tokens.values())]
 
 
-def test_who_shows_no_token_or_a_wrong_one_is_told_what_is_expected(
+def test_a_missing_or_wrong_token_is_refused_with_what_is_expected(
     folder: Folder, start_server: StartServer
 ) -> None:
     (token,) = folder.tokens(uploader="client").values()
@@ -164,9 +164,7 @@ def test_one_connection_carries_callers_of_different_roles(folder: Folder, start
             assert code(ask(opened)) is STRANGER
 
 
-def test_health_is_open_to_all_and_reflection_to_who_is_known(
-    folder: Folder, start_server: StartServer
-) -> None:
+def test_health_needs_no_token_and_reflection_needs_one(folder: Folder, start_server: StartServer) -> None:
     (token,) = folder.tokens(uploader="client").values()
     server = start_server(*folder.auth)
     with channel(server) as opened:
@@ -317,7 +315,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_calls_go_on(
         assert ask(opened) is None  # on the connection that there was
 
 
-def test_a_certificate_that_cannot_be_used_keeps_the_old_one_and_is_told_once(
+def test_an_unusable_certificate_is_logged_once_and_the_old_one_stays_in_force(
     folder: Folder, start_server: StartServer
 ) -> None:
     server = start_server(*folder.tls, *FAST)
@@ -333,7 +331,9 @@ def test_a_certificate_that_cannot_be_used_keeps_the_old_one_and_is_told_once(
     assert len([line for line in server.lines if "files not reloaded" in line]) == 1
 
 
-def test_a_certificate_that_ends_soon_is_told_at_the_start(tmp_path: Path, start_server: StartServer) -> None:
+def test_a_certificate_that_expires_soon_is_logged_at_start(
+    tmp_path: Path, start_server: StartServer
+) -> None:
     until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3)
     pair = self_signed(tmp_path, until=until)
     server = start_server("--use-ssl", "--ssl-cert", str(pair.certificate), "--ssl-key", str(pair.key))
@@ -345,9 +345,7 @@ def test_a_certificate_that_ends_soon_is_told_at_the_start(tmp_path: Path, start
 # Limits
 
 
-def test_a_caller_that_calls_too_often_is_told_when_to_come_again(
-    folder: Folder, start_server: StartServer
-) -> None:
+def test_a_rate_limited_caller_receives_the_retry_delay(folder: Folder, start_server: StartServer) -> None:
     tokens = folder.tokens(eager="client", other="client")
     server = start_server(*folder.auth, "--rate-limit", "0.01", "--rate-burst", "3")
     with channel(server) as opened:
@@ -367,7 +365,7 @@ def test_a_caller_that_calls_too_often_is_told_when_to_come_again(
 # The log
 
 
-def test_a_setting_in_doubt_is_told_at_the_start(folder: Folder, start_server: StartServer) -> None:
+def test_an_insecure_setting_is_logged_at_start(folder: Folder, start_server: StartServer) -> None:
     folder.write_auth('[[certificates]]\ndns = "x"\nrole = "client"')
     server = start_server(*folder.auth)
     assert server.stop() == 0

@@ -62,7 +62,9 @@ def test_within_any_time_no_more_get_in_than_the_burst_and_the_rate(
 
 @settings(deadline=None)
 @given(st.floats(0.01, 1e4), BURSTS, st.lists(st.floats(0, 10), max_size=30))
-def test_who_waits_as_long_as_was_said_gets_in(per_second: float, burst: int, steps: list[float]) -> None:
+def test_a_caller_that_waits_for_the_pushback_is_admitted(
+    per_second: float, burst: int, steps: list[float]
+) -> None:
     limit = RateLimit(per_second, burst)
     for now in times(steps):
         wait_s = limit.take("one", now=now)

@@ -87,7 +87,7 @@ async def test_what_a_link_leads_to_counts(tmp_path: Path) -> None:
     assert used == ["2", "3"]
 
 
-async def test_a_broken_file_changes_nothing_and_is_told_once(
+async def test_a_broken_file_changes_nothing_and_is_logged_once(
     number: Number, caplog: pytest.LogCaptureFixture
 ) -> None:
     number.file.write_text("two")
@@ -109,14 +109,14 @@ async def test_it_goes_on_with_the_file_once_it_is_right(
     assert said(caplog)[-1] == "files reloaded what=number"
 
 
-async def test_another_mistake_is_told_too(number: Number, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_different_mistake_is_logged_too(number: Number, caplog: pytest.LogCaptureFixture) -> None:
     for text in ("two", "three", "three"):
         number.file.write_text(text)
         await number.followed.check()
     assert len(said(caplog)) == 2
 
 
-async def test_a_file_that_is_gone_is_told_once_and_found_again(
+async def test_a_missing_file_is_logged_once_and_read_when_it_is_back(
     number: Number, caplog: pytest.LogCaptureFixture
 ) -> None:
     number.file.rename(number.file.with_suffix(".away"))

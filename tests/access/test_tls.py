@@ -238,9 +238,7 @@ def test_new_connections_begin_with_the_newest_certificate(
 
 
 @VERSIONS
-def test_an_authority_that_was_removed_vouches_for_nobody_any_more(
-    pair: Pair, tmp_path: Path, version: ssl.TLSVersion
-) -> None:
+def test_a_removed_authority_verifies_no_client(pair: Pair, tmp_path: Path, version: ssl.TLSVersion) -> None:
     before, after = self_signed(tmp_path, "before"), self_signed(tmp_path, "after")
     client = signed_by(before, tmp_path, "client", common_name="uploader")
     context = NewestContext(context_of(pair, before))

@@ -26,7 +26,7 @@ def test_every_limit_on_the_page_is_the_one_in_force(name: str, shown: str) -> N
 
 
 def test_every_row_of_promises_names_a_test() -> None:
-    before, _, _ = PAGE.partition("## Beside others")
+    before, _, _ = PAGE.partition("## Compared with other servers")
     rows = [line for line in before.splitlines() if line.startswith("| ") and "---" not in line]
     assert len(NAMED) > 50
     assert len(LIMITS) > 15

@@ -135,7 +135,7 @@ class Faults:
         return [*self._raised, *logged]
 
 
-async def test_no_bytes_lead_to_an_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_bytes_cause_an_unexpected_error(caplog: pytest.LogCaptureFixture) -> None:
     faults = Faults(caplog)
     async with serving(stall_seconds=0.05) as server:
         for number, dice in enumerate(rounds(LEAST_CONNECTIONS)):

@@ -101,7 +101,7 @@ async def test_a_refusal_is_asked_for_anew_with_every_call(guarded: Guarded) -> 
     assert (status(refused), refused["grpc-message"]) == (DENIED, "no more")
 
 
-async def test_a_caller_who_must_wait_is_told_how_long(guarded: Guarded) -> None:
+async def test_a_rate_limited_call_carries_the_retry_delay(guarded: Guarded) -> None:
     for _ in range(3):
         await guarded.call("Bearer good")
     guarded.doorman.refusal = TooManyCalls("too many calls", wait_s=0.25)
@@ -109,7 +109,7 @@ async def test_a_caller_who_must_wait_is_told_how_long(guarded: Guarded) -> None
     assert (status(refused), refused["grpc-retry-pushback-ms"]) == (EXHAUSTED, "250")
 
 
-async def test_calls_with_the_same_headers_have_the_same_caller_on_the_short_way() -> None:
+async def test_calls_with_the_same_headers_have_the_same_caller_on_the_fast_path() -> None:
     """So that what was found out about a caller can be remembered there."""
     async with Guarded(fast=True) as guarded:
         for _ in range(6):
@@ -133,7 +133,7 @@ async def test_a_stream_is_asked_about_again_and_ends_for_who_may_no_longer_list
 
 
 @pytest.mark.parametrize("fast", [True, False])
-async def test_what_is_open_to_all_asks_nobody(fast: bool) -> None:
+async def test_a_method_open_to_all_calls_no_admission(fast: bool) -> None:
     async with Guarded(fast=fast, open_to_all=True) as guarded:
         for _ in range(4):
             assert status(await guarded.call("")) == OK

@@ -1,4 +1,4 @@
-"""The short way of a call: to the client it is the long one, whatever comes in whatever pieces."""
+"""The fast path looks like the plain path to the client, whatever the bytes and their pieces."""
 
 import asyncio
 import struct
@@ -128,7 +128,9 @@ def bytes_of(client: Client, what: str, value: Any) -> bytes:
 
 @settings(max_examples=300)
 @given(st.lists(STEPS, max_size=25), st.lists(st.integers(1, 600), max_size=12))
-def test_the_short_way_and_the_long_one_look_the_same(steps: list[tuple[str, Any]], cuts: list[int]) -> None:
+def test_the_fast_path_and_the_plain_path_look_the_same(
+    steps: list[tuple[str, Any]], cuts: list[int]
+) -> None:
     client, pieces = Client(), list[bytes]()
     # Who gets the last of the connection's window hangs on who is answered first.
     wide = raw(WINDOW_UPDATE, struct.pack(">I", 1 << 24))
@@ -211,7 +213,7 @@ async def test_calls_whose_headers_all_come_first_are_answered_in_one_write() ->
     } == {message(b"%d" % n) for n in range(20)}
 
 
-async def test_a_call_whose_window_opens_before_its_request_takes_the_short_way() -> None:
+async def test_a_call_whose_window_opens_before_its_request_takes_the_fast_path() -> None:
     client, case = await warm()
     begin, grow = client.begin(), raw(WINDOW_UPDATE, struct.pack(">I", 5), stream=client.stream)
     await case.feed(begin + grow + client.end(message(b"1")))
@@ -221,7 +223,7 @@ async def test_a_call_whose_window_opens_before_its_request_takes_the_short_way(
     assert case.protocol._session.streams[client.stream].outbound_flow_control_window == 65_535 + 5
 
 
-async def test_nearly_all_calls_of_grpcs_own_client_take_the_short_way(
+async def test_nearly_all_calls_of_grpcs_own_client_take_the_fast_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long_way: list[int] = []
@@ -240,7 +242,7 @@ async def test_nearly_all_calls_of_grpcs_own_client_take_the_short_way(
     assert len(long_way) <= 5, "all but the first, whose headers are new"
 
 
-async def test_what_has_begun_goes_the_long_way_where_its_end_is_not_in_the_same_read() -> None:
+async def test_a_call_whose_end_is_not_in_the_same_read_takes_the_plain_path() -> None:
     client, case = await warm()
     begins = [client.begin() for _ in range(3)]
     await case.feed(b"".join(begins) + client.end(message(b"2"), which=1))
@@ -263,7 +265,7 @@ async def test_an_answer_that_must_wait_is_of_a_call_that_began_before_others_en
     assert case.calls.counts["/test.Test/Many", "OK"] == 5
 
 
-async def test_a_stream_is_not_opened_again_after_one_below_it_took_the_long_way() -> None:
+async def test_a_stream_is_not_opened_again_after_a_lower_one_took_the_plain_path() -> None:
     client, case = await warm()
     first, second = client.begin(), client.call(message(b"2"))
     await case.feed(first + second + second)
@@ -305,7 +307,7 @@ async def test_the_headers_of_an_answer_keep_up_with_the_clients_table(between: 
     assert decoder.header_table_size == (4_096 if between == "refusal" else between)
 
 
-async def test_no_call_takes_the_short_way_where_it_is_turned_off() -> None:
+async def test_no_call_takes_the_fast_path_when_it_is_off() -> None:
     client, case = Client(), Case(fast=False)
     await case.feed(PREFACE + raw(SETTINGS), *[client.call(message(b"1")) for _ in range(5)])
     assert fast_calls(case) == 0
@@ -341,7 +343,7 @@ async def test_what_does_not_fit_the_connections_window_waits_for_it() -> None:
     assert sent() == 10_010
 
 
-async def test_while_the_socket_is_full_nothing_takes_the_short_way() -> None:
+async def test_no_call_takes_the_fast_path_while_the_socket_is_full() -> None:
     client, case = Client(), Case(fast=True)
     await case.feed(PREFACE + raw(SETTINGS), *[client.call(message(b"1")) for _ in range(3)])
     case.protocol.pause_writing()
@@ -374,7 +376,7 @@ async def test_a_prompt_method_that_fails_is_our_error(caplog: pytest.LogCapture
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-async def test_draining_refuses_on_the_short_way_too() -> None:
+async def test_draining_refuses_calls_on_the_fast_path_too() -> None:
     client, case = Client(), Case(fast=True)
     await case.feed(PREFACE + raw(SETTINGS), *[client.call(message(b"1")) for _ in range(3)])
     await case.calls.drain()
@@ -402,7 +404,7 @@ async def test_many_calls_open_the_clients_window_again() -> None:
         assert any(isinstance(frame, WindowUpdateFrame) and not frame.stream_id for frame in peer.frames)
 
 
-def test_a_lane_says_what_it_does() -> None:
+def test_the_repr_shows_the_counts() -> None:
     async def shown() -> str:
         return repr(Case(fast=True).protocol._fast_path)
 

@@ -1,4 +1,4 @@
-"""The short way of a call that waits for a moment: no task, and to the client like any other."""
+"""Pending replies of the fast path: no task, and no difference for the client."""
 
 import asyncio
 import struct
@@ -99,7 +99,7 @@ async def test_the_window_that_was_set_aside_is_given_back(case: Later) -> None:
     assert case.protocol._session.outbound_flow_control_window == before - len(message(b"held x"))
 
 
-async def test_where_the_window_is_small_the_answer_goes_the_long_way() -> None:
+async def test_with_a_small_window_the_answer_takes_the_plain_path() -> None:
     case = Later()
     await case.begin()
     await case.feed(raw(SETTINGS, struct.pack(">HI", 4, 3)), case.hold(b"x"))
@@ -134,7 +134,7 @@ async def test_the_drain_waits_for_calls_that_wait(case: Later) -> None:
     assert case.client.stream in case.answers()
 
 
-async def test_a_client_that_said_goodbye_gets_its_answer_first(case: Later) -> None:
+async def test_a_client_that_sent_goaway_gets_its_answer_first(case: Later) -> None:
     await case.feed(case.hold(b"x") + raw(GOAWAY, bytes(8)))
     assert not case.wire.ended
     await case.release()

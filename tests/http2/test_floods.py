@@ -73,7 +73,7 @@ FLOODS: dict[str, Callable[[Peer], list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", FLOODS)
-async def test_a_flood_ends_its_own_connection_and_costs_nobody_else(name: str) -> None:
+async def test_a_flood_ends_its_own_connection_and_no_other(name: str) -> None:
     async with serving(burst=300, max_streams=16, linger_seconds=0.01) as server, abused(server) as peer:
         stream = peer.headers(path="/test.Test/Talk")
         peer.write(stream)  # something for DATA to belong to, that does not end by itself
@@ -86,7 +86,7 @@ async def test_a_flood_ends_its_own_connection_and_costs_nobody_else(name: str) 
 
 @pytest.mark.parametrize("method", ["Echo", "Hold"])
 async def test_a_client_that_gets_answers_may_go_on_for_as_long_as_it_likes(method: str) -> None:
-    """Each call comes with two frames that are no calls; its answer, short way or long, earns three."""
+    """Each call costs two frames of the budget; its answer earns three, on either path."""
     async with serving(burst=20, refill_per_s=1e-9) as server:
         server.service.release.set()
         peer = await server.peer()
@@ -111,7 +111,7 @@ async def test_a_refusal_earns_what_its_one_frame_costs_and_no_more() -> None:
         assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
 
-async def test_what_is_paid_for_waits_so_that_others_have_their_turn() -> None:
+async def test_frames_above_the_budget_of_a_turn_wait_for_a_later_turn() -> None:
     async with serving(turn=10, pause_seconds=3600.0, linger_seconds=0.01) as server, abused(server) as peer:
         ping = raw(PING, b"12345678")
         peer.write(ping * 900)
@@ -151,7 +151,7 @@ async def test_a_stream_past_the_limit_is_refused_and_the_others_live() -> None:
         assert (await peer.status(peer.call()))[0] == 0
 
 
-async def test_streams_that_stay_leave_room_for_calls_that_end() -> None:
+async def test_open_server_streams_leave_room_for_unary_calls() -> None:
     async with serving(max_streams=4, max_watches=2) as server:
         peer = await server.peer()
         watching = [peer.call(path="/test.Test/Watch") for _ in range(3)]
@@ -258,7 +258,7 @@ async def test_a_request_may_come_in_empty_one_byte_and_padded_frames() -> None:
         assert (await peer.status(frame.stream_id))[0] == 0
 
 
-async def test_parts_of_large_requests_are_held_up_to_a_limit() -> None:
+async def test_unfinished_requests_of_one_connection_are_limited() -> None:
     async with serving(max_held_bytes=1 << 20) as server, abused(server) as peer:
         refused = None
         for _ in range(8):
@@ -286,7 +286,7 @@ async def test_answers_wait_for_a_window_and_arrive_whole() -> None:
         assert said == message(b"x" * 100_000)
 
 
-async def test_an_answer_that_nobody_takes_is_given_up_and_is_no_fault_of_ours(
+async def test_an_unread_answer_is_given_up_without_an_error_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with serving(stall_seconds=0.01) as server:
@@ -298,7 +298,7 @@ async def test_an_answer_that_nobody_takes_is_given_up_and_is_no_fault_of_ours(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_answers_that_nobody_takes_are_kept_up_to_a_limit() -> None:
+async def test_unread_answers_of_one_connection_are_limited() -> None:
     async with serving(max_unsent_bytes=1 << 20) as server:
         peer = await server.peer(settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
         streams = [peer.call(str(400 << 10).encode(), path="/test.Test/Many") for _ in range(4)]
@@ -325,7 +325,7 @@ async def test_a_client_that_reads_nothing_holds_little_and_is_dropped() -> None
         assert not server.service.holding
 
 
-async def test_connections_past_the_limit_are_told_so() -> None:
+async def test_a_connection_past_the_limit_receives_goaway_with_the_reason() -> None:
     async with serving(max_connections=2) as server:
         for _ in range(2):
             assert await (await server.peer()).alive()

@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[str, Status, str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_no_call_of_ours_is_answered_with_what_is_wrong(name: str) -> None:
+async def test_a_request_that_is_no_grpc_call_is_answered_with_the_reason(name: str) -> None:
     http_status, status, words, fields = REFUSED[name]
     async with serving() as server:
         peer = await server.peer()

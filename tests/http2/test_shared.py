@@ -30,7 +30,7 @@ async def half_a_request(peer: Peer, path: str = "/test.Test/Length") -> int:
     return frame.stream_id
 
 
-async def test_parts_of_requests_are_held_up_to_a_limit_for_all_and_the_oldest_goes() -> None:
+async def test_unfinished_requests_of_all_connections_are_limited_and_the_oldest_is_dropped() -> None:
     async with serving(max_held_in_all_bytes=4 * PART) as server, abused(server):
         peers = [await server.peer() for _ in range(6)]
         streams = [await half_a_request(peer) for peer in peers]
@@ -64,7 +64,7 @@ async def test_the_only_request_is_never_the_one_to_go() -> None:
         assert (await peer.status(frame.stream_id))[0] == 0
 
 
-async def test_answers_that_nobody_takes_are_kept_up_to_a_limit_for_all_and_the_oldest_goes() -> None:
+async def test_unread_answers_of_all_connections_are_limited_and_the_oldest_is_dropped() -> None:
     async with serving(max_unsent_in_all_bytes=2 * PART) as server, abused(server):
         closed = {SettingsFrame.INITIAL_WINDOW_SIZE: 0}
         peers = [await server.peer(settings=closed) for _ in range(3)]
@@ -81,7 +81,7 @@ async def test_answers_that_nobody_takes_are_kept_up_to_a_limit_for_all_and_the_
         await server.until(lambda: server.listener.shared.unsent_bytes == 0)
 
 
-async def test_streams_that_stay_are_counted_for_all_connections() -> None:
+async def test_open_server_streams_are_limited_over_all_connections() -> None:
     async with serving(max_watches_in_all=2) as server:
         peers = [await server.peer() for _ in range(3)]
         for peer in peers[:2]:
@@ -106,7 +106,7 @@ def ticking() -> Iterator[float]:
         yield now
 
 
-async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
+async def test_busy_connections_share_one_queue_and_one_of_them_runs_in_a_turn() -> None:
     """Header blocks of 450 fields take milliseconds each, and cost no frame that is paid for."""
     async with serving(
         ticking().__next__, turn_seconds=0.5, idle_seconds=1e9, keepalive_seconds=1e9
@@ -129,7 +129,7 @@ async def test_what_takes_long_waits_in_one_line_with_its_like() -> None:
                 assert (await peer.status(stream))[0] == Status.INVALID_ARGUMENT.value
 
 
-async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
+async def test_a_scheduled_callback_that_raises_does_not_stop_the_queue() -> None:
     shared, second_ran = SharedLimits(Http2Limits()), asyncio.Event()
     faults: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
@@ -139,7 +139,9 @@ async def test_one_that_fails_in_its_turn_holds_up_nobody() -> None:
     assert len(faults) == 1
 
 
-async def test_who_leaves_before_being_refused_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_leaves_before_its_refusal_causes_no_log_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with serving() as server:
         peer = await server.peer()
         peer.write(peer.headers())

@@ -21,7 +21,7 @@ from support.http2_server import Clock, serving
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-async def test_a_client_that_says_nothing_is_ended() -> None:
+async def test_a_connection_without_settings_is_ended() -> None:
     clock = Clock()
     async with serving(clock) as server:
         peer = await server.peer(greet=False)
@@ -94,7 +94,7 @@ async def test_a_request_that_does_not_end_is_answered_as_cut_short() -> None:
         assert server.streams == 1  # who streams requests may take a pause
 
 
-async def test_an_idle_connection_is_ended_kindly() -> None:
+async def test_an_idle_connection_is_ended_without_an_error_code() -> None:
     clock = Clock()
     async with serving(clock) as server:
         peer = await server.peer()
@@ -112,7 +112,7 @@ async def test_an_idle_connection_is_ended_kindly() -> None:
         assert (await peer.goodbye()).error_code == ErrorCodes.NO_ERROR
 
 
-async def test_a_silent_client_with_a_call_is_asked_for_a_sign_of_life() -> None:
+async def test_a_silent_client_with_an_open_call_is_pinged() -> None:
     clock = Clock()
     async with serving(clock) as server:
         peer = await server.peer()

@@ -214,7 +214,7 @@ async def test_an_error_of_the_callers_is_one_status_with_its_message(
 
 
 @pytest.mark.parametrize("error", [KeyError("secret"), ConfigError("secret", "", ""), TimeoutError("secret")])
-async def test_a_fault_of_ours_is_internal_with_a_traceback_in_the_log_only(
+async def test_an_unexpected_error_is_internal_with_a_traceback_in_the_log_only(
     calls: Calls, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     async with in_memory(calls, failing(error)) as channel:
@@ -307,7 +307,7 @@ async def test_a_client_that_leaves_closes_the_generator_of_its_stream(calls: Ca
     assert calls.counts == {(STREAM, "CANCELLED"): 1}
 
 
-async def test_a_generator_is_closed_even_where_nobody_reads_what_it_gave(calls: Calls) -> None:
+async def test_a_generator_is_closed_even_if_its_client_does_not_read(calls: Calls) -> None:
     """Here it is left suspended in the midst of a response that the window has no room for."""
     service = Service(update=wire.MetricsUpdate(metrics=wire.write_struct({"filler": "x" * 10**6})))
     async with in_memory(calls, service) as channel:
@@ -354,7 +354,7 @@ async def test_a_client_that_leaves_during_a_drain_has_left(calls: Calls) -> Non
     assert calls.counts == {(SELECT, "CANCELLED"): 1}
 
 
-async def test_a_call_that_the_drain_cuts_off_is_told_so(calls: Calls) -> None:
+async def test_a_call_that_the_drain_cancels_receives_the_reason(calls: Calls) -> None:
     """When the grace period is over, the server cancels what still runs."""
     service = Service(lambda _: asyncio.Event().wait())
     tasks = asyncio.all_tasks()

@@ -63,7 +63,7 @@ async def test_the_list_names_every_service_and_the_server(calls: Calls, health:
     }
 
 
-async def test_a_watcher_is_told_at_once_and_at_every_change(calls: Calls, health: Health) -> None:
+async def test_a_watch_reports_the_status_at_once_and_at_every_change(calls: Calls, health: Health) -> None:
     async with in_memory(calls, health) as channel:
         watching = watch(HealthStub(channel))
         assert await told(watching) == "SERVING"
@@ -72,7 +72,7 @@ async def test_a_watcher_is_told_at_once_and_at_every_change(calls: Calls, healt
             assert await told(watching) == name
 
 
-async def test_a_watcher_is_not_told_what_it_knows(calls: Calls, health: Health) -> None:
+async def test_a_watch_does_not_report_an_unchanged_status(calls: Calls, health: Health) -> None:
     """Twice the same, and there and back before it could look: neither is a change to it."""
     async with in_memory(calls, health) as channel:
         watching = watch(HealthStub(channel))

@@ -1,4 +1,4 @@
-"""The short way of a decision to its bytes, against the message and the codec."""
+"""A decision written straight to bytes equals the message that the codec encodes."""
 
 import asyncio
 from random import Random

@@ -1,4 +1,4 @@
-"""The short way of a report to its bytes, against the messages and the codec."""
+"""A report written straight to bytes equals the messages that the codec encodes."""
 
 import asyncio
 from collections.abc import Generator, Iterator

@@ -1,4 +1,4 @@
-"""Which event loop a server runs on, and that it is the same server on each, and off the short way."""
+"""Which event loop a server runs on, and that it answers the same on each and on both paths."""
 
 import contextlib
 from importlib.util import find_spec
@@ -63,9 +63,7 @@ def test_it_is_the_same_server_however_it_runs(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-async def test_the_short_way_is_taken_unless_it_is_turned_off(
-    monkeypatch: pytest.MonkeyPatch, fast: bool
-) -> None:
+async def test_calls_take_the_fast_path_unless_it_is_off(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     class Told(Exception):
         pass
 

@@ -130,7 +130,7 @@ def test_a_wrong_log_call_is_told_and_costs_nothing_else(pipe: tuple[int, int]) 
     assert b"log record failed template=" in os.read(pipe[0], 4096)
 
 
-def test_a_pipe_that_nobody_reads_loses_lines_and_says_how_many(pipe: tuple[int, int]) -> None:
+def test_an_unread_pipe_loses_lines_and_their_number_is_logged(pipe: tuple[int, int]) -> None:
     handler = lossy(pipe[1])
     while not handler.lost:
         handler.handle(record("filling " + "x" * 500))

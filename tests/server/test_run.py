@@ -102,7 +102,7 @@ async def test_a_drain_ends_streams_with_unavailable_and_exits_with_0(
     assert "cut_calls=0" in server.wait_for("server ended")
 
 
-async def test_who_watches_health_hears_of_the_drain(server: ServerProcess) -> None:
+async def test_a_health_watch_reports_the_drain(server: ServerProcess) -> None:
     async with grpc.aio.insecure_channel(server.address) as channel:
         watch = HealthStub(channel).Watch(HealthCheckRequest(), wait_for_ready=True)
         assert (await watch.read()).status == HealthCheckResponse.SERVING

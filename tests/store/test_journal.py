@@ -231,7 +231,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_a_failing_file_fails_no_call_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_file_fails_no_call_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with desk() as one:
         one.file.fault = StoreError("state.db: the disk is full")
         for answer in await asyncio.gather(*one.reporting(10)):

@@ -60,7 +60,7 @@ class Wire(asyncio.Transport):
 
 
 class Case:
-    """One connection to a server in memory, with the short way or without it."""
+    """One connection to a server in memory, with the fast path or without it."""
 
     def __init__(self, fast: bool, clock: Callable[[], float] | None = None, **limits: Any) -> None:
         self.service = Service()
@@ -98,7 +98,7 @@ class Case:
             "out": session.outbound_flow_control_window,
             "table": list(session.decoder.header_table.dynamic_entries),
             "tasks": (open_calls := len(self.protocol.handler.tasks)),
-            # An answer that waits for the client's window counts as given on the short way,
+            # An answer that waits for the client's window counts as given on the fast path,
             # and bytes that were on their way to h2 as a connection ended are no one's.
             "given": self.wire.ended or open_calls or (window._bytes_processed, dict(self.calls.counts)),
             "deferred": dict(self.protocol.handler.deferred),
