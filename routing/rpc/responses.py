@@ -14,6 +14,7 @@ from routing.core.factors import FACTORS
 from routing.core.model import Decision, Ranked, Recorded
 from routing.core.report import Insights, Metrics
 from routing.protobuf.wireformat import write_datetime, write_varint
+from routing.rpc.distribution import write_distribution
 from routing.wire.struct_bytes import PrefixCache, RowsWriter, Steps, StructWriter, finished, sized
 
 _codec = wire.Codec()
@@ -154,6 +155,14 @@ FIELDS_WITH_ROWS = ("backend_usage_stats", "latency_stats")
 """Fields of a GetInsightsResponse that hold one row for each backend, all with the same keys."""
 
 
+DISTRIBUTION_FIELD = "content_type_distribution"
+"""The largest field of a GetInsightsResponse, which is written last, into the bytes that are left."""
+
+MAX_INSIGHTS_BYTES = (4 << 20) - 256
+"""Clients take responses of 4 MiB unless they are told otherwise, and fail with RESOURCE_EXHAUSTED above
+that; the timestamp and the tag and size of the last field take less than 256."""
+
+
 class ReportWriter:
     """Writes the responses of GetInsights and StreamMetrics as bytes.
 
@@ -169,16 +178,21 @@ class ReportWriter:
 
     def insights(self, insights: Insights, *, now: float) -> Steps:
         """The bytes of a GetInsightsResponse, produced in steps between which other calls can run."""
-        parts = []
-        for name, tag in self._insights.items():
+        parts: dict[str, bytes] = {}
+        for name, tag in sorted(self._insights.items(), key=lambda item: item[0] == DISTRIBUTION_FIELD):
             values = getattr(insights, name)
-            if name in FIELDS_WITH_ROWS and values:
+            if name == DISTRIBUTION_FIELD:
+                room_bytes = MAX_INSIGHTS_BYTES - sum(map(len, parts.values()))
+                body = yield from write_distribution(self._structs, values, room_bytes=room_bytes)
+            elif name in FIELDS_WITH_ROWS and values:
                 body = self._rows_writer(name, values).write(values)
             else:
                 body = yield from self._structs.steps(values)
-            parts.append(tag + sized(body))
+            parts[name] = tag + sized(body)
         rest = wire.GetInsightsResponse(timestamp=wire.write_time(now))
-        return b"".join(parts) + _codec.encode(rest, wire.GetInsightsResponse)
+        return b"".join(parts[name] for name in self._insights) + _codec.encode(
+            rest, wire.GetInsightsResponse
+        )
 
     def _rows_writer(self, name: str, values: Mapping[str, Mapping[str, float]]) -> RowsWriter:
         writer = self._rows.get(name)

@@ -49,6 +49,10 @@ class StructWriter:
                 yield
         return b"".join(parts)
 
+    def entry(self, key: str, held: Any) -> bytes:
+        """Encodes one entry of a Struct: the bytes of a Struct are those of its entries, joined."""
+        return self._entry(key, held, MAX_STRUCT_DEPTH)
+
     def _entry(self, key: str, held: Any, depth: int) -> bytes:
         kind = type(held)
         if (kind is float or kind is int) and isfinite(held):
