@@ -1,4 +1,4 @@
-"""The asynchronous client: a method for each call, and two that report outcomes by themselves."""
+"""The asynchronous client: a method for each RPC, and two that also report outcomes."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class Asked(TypedDict, total=False):
-    """What `select` can be asked, for the methods that select by themselves."""
+    """The arguments of `select`, for the methods that call it."""
 
     content_hash: str
     content_type: str
@@ -47,17 +47,16 @@ class Asked(TypedDict, total=False):
 
 
 class RoutingClient:
-    """A routing server, as methods with plain values.
+    """A client of one routing server; its methods take and return plain values.
 
-    Connects when first needed, keeps one connection for all calls, and connects anew
-    when it is lost. A call that finds the server unavailable, or names a time to retry
-    after, is tried again after a random wait, `retries` times and within its deadline;
-    nothing else is tried again.
-    Belongs to one event loop; use it as `async with`, or close it with `aclose`.
+    It connects with the first call, uses one connection for all calls, and reconnects when
+    that is lost. If the server is unavailable or sends a retry delay, the call is retried after
+    a random wait, at most `retries` times and within its deadline; other errors are not retried.
+    It belongs to one event loop; use it with `async with`, or close it with `aclose`.
 
-    `target` is HOST:PORT, or a grpclib channel with `wire.Codec`, which is then not closed
-    here. `tls` is True for a server that the system's certificates vouch for. `token` is
-    sent as a bearer token.
+    `target` is HOST:PORT, or a grpclib channel with `wire.Codec`, which the client does not
+    close. `tls` True verifies the server with the system's certificates. `token` is sent as a
+    bearer token.
     """
 
     def __init__(
@@ -96,12 +95,12 @@ class RoutingClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connection; calls that are still open end with ClientClosed."""
+        """Closes the connection; open calls end with ClientClosed."""
         await self._connection.aclose()
 
     @property
     def unrecorded(self) -> int:
-        """How many outcomes `route` and `attempt` could not report; each is in the log."""
+        """The number of outcomes that `route` and `attempt` could not report; each is logged."""
         return self._unrecorded
 
     async def select(
@@ -120,9 +119,9 @@ class RoutingClient:
         explain: bool = False,
         timeout_seconds: float | None = None,
     ) -> Selection:
-        """Picks one backend; NoBackend says for each why it may not serve.
+        """Selects one backend. Raises NoBackend, with the reason for each, if none is eligible.
 
-        A request without a `request_id` gets one, so that the outcome can be linked to it.
+        Without `request_id` the client generates one, which links outcomes to the decision.
         """
         request = wire.SelectBackendRequest(
             content_hash=content_hash,
@@ -154,11 +153,11 @@ class RoutingClient:
         at: datetime | None = None,
         timeout_seconds: float | None = None,
     ) -> Acknowledgement:
-        """Reports how an operation went; `request_id` is that of its selection.
+        """Reports the outcome of an operation; `request_id` is that of its selection.
 
-        `duration_ms` None means not measured, `at` None now. `fault` says whose a failure
-        was: "backend" (or empty), "caller" or "content". The server takes one
-        outcome per request and backend, so a retry counts once.
+        `duration_ms` None means not measured, `at` None means now. `fault` says what caused a
+        failure: "backend" (or empty), "caller" or "content". The server counts one outcome
+        for each request and backend, so a retry counts once.
         """
         outcome = Outcome(
             backend_id=backend_id,
@@ -182,7 +181,7 @@ class RoutingClient:
         hours: int = 0,
         timeout_seconds: float | None = None,
     ) -> Insights:
-        """Aggregates over the last hours (0 means 24), narrowed where a name is given."""
+        """Aggregates over the last `hours` (0 means 24), for one backend or content type if given."""
         request = wire.GetInsightsRequest(
             backend_id=backend_id,
             content_type=content_type,
@@ -198,10 +197,10 @@ class RoutingClient:
         include_backends: bool = False,
         include_content_types: bool = False,
     ) -> AsyncGenerator[Metrics, None]:
-        """Updates for as long as they are wanted: connects anew whenever the server is lost.
+        """Yields updates until the caller stops; reconnects whenever the connection is lost.
 
-        A server that was heard is waited for without end, one that was never there for
-        as many retries as a call makes. An update overdue by the timeout means lost.
+        After a first update the number of retries is unlimited; before it, the limit is that
+        of a call. The connection counts as lost if an update is overdue by the timeout.
         """
         request = wire.StreamMetricsRequest(
             update_interval_seconds=messages.whole("interval_seconds", interval_seconds, bits=32),
@@ -216,11 +215,11 @@ class RoutingClient:
 
     @asynccontextmanager
     async def route(self, **asked: Unpack[Asked]) -> AsyncIterator[Trial]:
-        """Selects, measures the block and reports its outcome. Takes what `select` takes.
+        """Selects, measures the block and reports its outcome. Takes the arguments of `select`.
 
-        A block that raises is a failure; of one that is cancelled nothing is reported. So
-        a timeout belongs inside the block: around the whole it is a cancellation. What
-        cannot be reported is logged and counted, and changes nothing for the block.
+        A block that raises is a failure; a cancelled block is not reported. Put a timeout
+        inside the block: around it, it is a cancellation. An outcome that cannot be reported
+        is logged and counted in `unrecorded`; the block is not affected.
         """
         selection = await self.select(**asked)
         async with self._measured(selection, selection.backend_id, asked) as trial:
@@ -234,12 +233,12 @@ class RoutingClient:
         fault: Callable[[Exception], str] | None = None,
         **asked: Unpack[Asked],
     ) -> Result:
-        """Calls `operation(backend_id)` on the choice, then on the alternatives, best first,
-        until one does not raise; reports every outcome as `route` does.
+        """Calls `operation(backend_id)` for the selected backend, then for the alternatives, best
+        first, until one succeeds; reports every outcome as `route` does.
 
-        `fault` says whose failure an exception is, as in `record`; without it, the backend's.
+        `fault` maps an exception to its fault, as in `record`; without it, it is the backend's.
 
-        Where all of them raise, the last error goes on, with a note for each before it.
+        If all tries raise, the last exception is raised, with a note for each earlier one.
         """
         if attempts < 1:
             raise InvalidArgument("attempts", attempts, "1 or more")

@@ -1,4 +1,4 @@
-"""What a call can end with, as types: one for each thing that a caller would do about it."""
+"""The errors of a call, a type for each way in which a caller would handle it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,10 +7,10 @@ from routing.errors import RoutingError
 
 
 class RoutingCallError(RoutingError):
-    """A call did not get its answer. `status` is the name of the gRPC status.
+    """A call failed. `status` is the name of the gRPC status.
 
-    `pushback_s` is how long the server asks to wait before another try; negative, it asks
-    for none, and None where it does not say.
+    `pushback_s` is the retry delay that the server sent, in seconds; negative means "do not
+    retry", None that it sent none.
     """
 
     pushback_s: float | None = None
@@ -24,22 +24,22 @@ class RoutingCallError(RoutingError):
 
 
 class InvalidRequest(RoutingCallError):
-    """A field holds what it must not; the same call will always fail."""
+    """A field has an invalid value; the same call will always fail."""
 
     def __init__(self, message: str, status: str = "INVALID_ARGUMENT") -> None:
         super().__init__(message, status)
 
 
 class NoBackend(RoutingCallError):
-    """No backend may serve this content; the message says for each why not."""
+    """No backend is eligible; the message has the reason for each."""
 
 
 class Overloaded(RoutingCallError):
-    """A limit of the server is reached: of calls, of backends, or of a message's size."""
+    """A limit of the server is reached: calls, backends, or message size."""
 
 
 class ServerUnavailable(RoutingCallError):
-    """The server could not be reached, or broke the call off; calls retry this by themselves."""
+    """The server could not be reached, or ended the call early; the client retries such calls."""
 
     def __init__(self, message: str, status: str = "UNAVAILABLE") -> None:
         super().__init__(message, status)
@@ -53,15 +53,15 @@ class DeadlineExceeded(RoutingCallError):
 
 
 class Unauthenticated(RoutingCallError):
-    """The server wants to know who calls, and the token or certificate does not tell."""
+    """The server requires authentication, and the token or certificate is missing or unknown."""
 
 
 class PermissionDenied(RoutingCallError):
-    """The server knows who calls, and does not let them."""
+    """The caller's role does not allow this call."""
 
 
 class ServerFault(RoutingCallError):
-    """The server failed, or answered what this client cannot understand."""
+    """The server failed, or sent an answer that this client cannot read."""
 
     def __init__(self, message: str, status: str = "INTERNAL") -> None:
         super().__init__(message, status)

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, with one thing alive in it."""
+"""An event loop on its own thread, with one context manager entered in it."""
 
 import asyncio
 import threading
@@ -14,15 +14,15 @@ Result = TypeVar("Result")
 
 
 class LoopThread(Generic[Resident]):
-    """Enters the context in the loop when first used, and leaves it when closed.
+    """Enters the context in the loop with the first call, and exits it when closed.
 
-    Everything is submitted under the lock and before the end is: so it is begun, and
-    ends with its result or with ClientClosed.
+    Calls are submitted under the lock, and so before the request to stop: each one starts,
+    and ends with its result or with ClientClosed.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[Resident]) -> None:
         self._context = context
-        self._lock = threading.RLock()  # reentrant: what is collected while it is held may submit
+        self._lock = threading.RLock()  # reentrant: a finalizer that runs while it is held may submit
         self._thread: threading.Thread | None = None
         self._entered: Future[tuple[Resident, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._closed = False
@@ -32,17 +32,17 @@ class LoopThread(Generic[Resident]):
         return f"<LoopThread {state}: {self._context!r}>"
 
     def wait(self, call: Callable[[Resident], Coroutine[Any, Any, Result]]) -> Result:
-        """What the coroutine returns or raises; an interrupted wait calls it off."""
+        """Returns or raises what the coroutine does; interrupting the wait cancels it."""
         future = self.submit(call)
         try:
             return future.result()
         except CancelledError:
             raise ClientClosed("the client is closed") from None
         finally:
-            future.cancel()  # which does nothing to one that is done
+            future.cancel()  # no effect on a future that is done
 
     def submit(self, call: Callable[[Resident], Coroutine[Any, Any, Result]]) -> "Future[Result]":
-        """Begins the coroutine, and waits for nothing but the loop's own start."""
+        """Starts the coroutine; waits only for the loop to start."""
         with self._lock:
             if self._closed:
                 raise ClientClosed("the client is closed")
@@ -53,7 +53,7 @@ class LoopThread(Generic[Resident]):
             return asyncio.run_coroutine_threadsafe(call(resident), loop)
 
     def close(self) -> None:
-        """Ends the thread, and what is still going on in it; a second time does nothing."""
+        """Ends the thread and cancels its calls; a second call does nothing."""
         with self._lock:
             if self._thread is not None and not self._closed and not self._entered.exception():
                 _, loop, ending = self._entered.result()
@@ -71,7 +71,7 @@ class LoopThread(Generic[Resident]):
             async with self._context as resident:
                 self._entered.set_result((resident, asyncio.get_running_loop(), ending))
                 await ending.wait()
-        # Whatever it is: the caller's thread waits for this future, and raises it there.
+        # Any exception: the caller's thread waits for this future, and raises it there.
         except BaseException as error:
             if self._entered.done():
                 raise

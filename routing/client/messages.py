@@ -48,8 +48,8 @@ RECORD = RpcMethod("RecordOutcome", wire.RecordOutcomeRequest, wire.RecordOutcom
 INSIGHTS = RpcMethod("GetInsights", wire.GetInsightsRequest, wire.GetInsightsResponse)
 METRICS = RpcMethod("StreamMetrics", wire.StreamMetricsRequest, wire.MetricsUpdate)
 
-# Values into requests. The server judges what a field may hold; here only what the
-# wire could not carry is refused, because it would arrive as something else.
+# Values into requests. The server validates the fields; only values that the wire format cannot
+# carry are refused here, because they would arrive as other values.
 
 
 def _invalid(field: str, value: object, valid: str) -> InvalidRequest:
@@ -57,7 +57,7 @@ def _invalid(field: str, value: object, valid: str) -> InvalidRequest:
 
 
 def whole(field: str, value: int, *, bits: int) -> int:
-    """A number that the field's width holds; a wider one would arrive as another number."""
+    """The number, if it fits the field's width; a larger one would arrive as another number."""
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
         raise InvalidRequest(
             f"{field}: {shown(value)} is not valid; expected at most {(1 << bits - 1) - 1:,}"
@@ -66,21 +66,21 @@ def whole(field: str, value: int, *, bits: int) -> int:
 
 
 def moment(field: str, value: datetime | None) -> datetime | None:
-    """A time that says its zone; another would be taken for this machine's own."""
+    """The time, if it has a zone; otherwise it would be read as local time of this machine."""
     if value is not None and value.utcoffset() is None:
         raise _invalid(field, value, "a time with its zone")
     return value
 
 
 def names(field: str, values: Sequence[str]) -> list[str]:
-    """A list of names; a lone string is a sequence, too, but of letters."""
+    """The list of names; a single string is refused, because it is a sequence of letters."""
     if isinstance(values, str):
         raise _invalid(field, values, "a list of names")
     return list(values)
 
 
 def write_location(location: Location | None) -> wire.SelectBackendRequestGeoLocation | None:
-    """None where nothing is known: coordinates of zero would be a place off Africa."""
+    """None for an unknown location: coordinates of zero are a place off Africa."""
     if location is None or location == Location():
         return None
     if (location.latitude is None) != (location.longitude is None):
@@ -93,13 +93,13 @@ def write_location(location: Location | None) -> wire.SelectBackendRequestGeoLoc
 
 
 def metadata_of(query: Query) -> dict[str, Any]:
-    """A query's part of a request's `metadata`, as plain values."""
+    """The query's fields that a request carries in `metadata`, as plain values."""
     values = {key: value for key in METADATA_KEYS if (value := getattr(query, key)) is not None}
     return {key: sorted(value) if isinstance(value, frozenset) else value for key, value in values.items()}
 
 
 def write_outcome(outcome: Outcome) -> wire.RecordOutcomeRequest:
-    """The wire has no word for a duration of 0 but "not measured", so the shortest is 1 ms."""
+    """On the wire a duration of 0 means "not measured", so the shortest is 1 ms."""
     duration_ms = 0 if outcome.duration_ms is None else outcome.duration_ms or 1
     return wire.RecordOutcomeRequest(
         backend_id=outcome.backend_id,
@@ -132,12 +132,12 @@ def read_selection(answer: wire.SelectBackendResponse) -> Selection:
 
 
 def read_acknowledgement(answer: wire.RecordOutcomeResponse) -> Acknowledgement:
-    """Whether the outcome was taken in."""
+    """Whether the outcome was recorded."""
     return Acknowledgement(answer.success, answer.message, _at(answer.timestamp))
 
 
 def read_insights(answer: wire.GetInsightsResponse) -> Insights:
-    """The aggregates; counts come back as the whole numbers that they are."""
+    """The aggregates; a Struct has only floats, so counts are converted to int."""
     return Insights(
         factor_weights=_numbers(wire.read_struct(answer.factor_weights)),
         backend_scores=_numbers(wire.read_struct(answer.backend_scores)),
@@ -150,7 +150,7 @@ def read_insights(answer: wire.GetInsightsResponse) -> Insights:
 
 
 def read_metrics(update: wire.MetricsUpdate) -> Metrics:
-    """One update; sections without a row in _SECTIONS stay plain values, in `other`."""
+    """One update; sections that _SECTIONS lacks stay plain values, in `other`."""
     sections = wire.read_struct(update.metrics)
     known = {name: read(sections.pop(name)) for name, read in _SECTIONS.items() if name in sections}
     return Metrics(_status(update.status), _at(update.timestamp), **known, other=sections)

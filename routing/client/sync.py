@@ -1,7 +1,7 @@
-"""The synchronous twin of RoutingClient, for scripts and threads.
+"""The synchronous RoutingClient, for scripts and threads.
 
-The asynchronous client lives in an event loop on a thread of its own; each method
-here hands it one call and waits. Operations and blocks run in the thread that asks.
+The asynchronous client runs in an event loop on its own thread; each method here submits one
+call to it and waits. Operations and blocks run in the calling thread.
 """
 
 import functools
@@ -32,7 +32,7 @@ Given = ParamSpec("Given")
 def _waiting(
     method: Callable[Concatenate[AsyncClient, Given], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate["RoutingClient", Given], Result]:
-    """The method of the asynchronous client, waited for."""
+    """The asynchronous client's method, as one that waits for the result."""
 
     @functools.wraps(method)
     def call(self: "RoutingClient", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -44,7 +44,7 @@ def _waiting(
 def _iterating(
     method: Callable[Concatenate[AsyncClient, Given], AsyncGenerator[Result, None]],
 ) -> Callable[Concatenate["RoutingClient", Given], Generator[Result, None, None]]:
-    """The asynchronous iterator, each item waited for."""
+    """The asynchronous client's iterator, as one that waits for each item."""
 
     @functools.wraps(method)
     def iterate(
@@ -65,7 +65,7 @@ def _iterating(
             while (item := self._loop.wait(following)) is not None:
                 yield item
         finally:
-            # Not waited for: a forgotten iterator may be collected in the loop's own thread.
+            # No wait here: the garbage collector may run this in the loop's own thread.
             with suppress(ClientClosed):
                 self._loop.submit(leave)
 
@@ -73,10 +73,10 @@ def _iterating(
 
 
 class RoutingClient:
-    """What `routing.client.RoutingClient` is, without `await`.
+    """`routing.client.RoutingClient` without `await`.
 
-    Any number of threads may share one client. Its own thread starts with the first call
-    and ends with `close`, or with the `with` block. Ctrl-C calls off what is waited for.
+    Threads may share one client. Its own thread starts with the first call and ends with
+    `close` or the `with` block. Ctrl-C cancels the call that is waited for.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class RoutingClient:
 
     @classmethod
     def of(cls, client: AbstractAsyncContextManager[AsyncClient]) -> Self:
-        """A twin of this asynchronous client, which must not have been entered."""
+        """The synchronous client around this asynchronous one, which must not be entered yet."""
         twin = cls.__new__(cls)
         twin._loop = LoopThread(client)
         return twin
@@ -122,7 +122,7 @@ class RoutingClient:
 
     @property
     def unrecorded(self) -> int:
-        """How many outcomes `route` and `attempt` could not report; each is in the log."""
+        """The number of outcomes that `route` and `attempt` could not report; each is logged."""
 
         async def count(client: AsyncClient) -> int:
             return client.unrecorded
@@ -131,9 +131,9 @@ class RoutingClient:
 
     @contextmanager
     def route(self, **asked: Unpack[Asked]) -> Iterator[Trial]:
-        """Selects, measures the block and reports its outcome, as the asynchronous one does.
+        """Selects, measures the block and reports its outcome, as the asynchronous method does.
 
-        Of a block that ends by Ctrl-C or SystemExit nothing is reported.
+        A block that ends by Ctrl-C or SystemExit is not reported.
         """
         selection = self.select(**asked)
         with self._measured(selection, selection.backend_id, asked) as trial:
@@ -147,11 +147,11 @@ class RoutingClient:
         fault: Callable[[Exception], str] | None = None,
         **asked: Unpack[Asked],
     ) -> Result:
-        """Calls `operation(backend_id)`, in this thread, on the choice, then on the
-        alternatives, until one does not raise; reports every outcome. `fault` says whose
-        failure an exception is, as in `record`; without it, the backend's.
+        """Calls `operation(backend_id)` in this thread, for the selected backend, then for the
+        alternatives, until one succeeds; reports every outcome. `fault` maps an exception to
+        its fault, as in `record`; without it, it is the backend's.
 
-        Where all of them raise, the last error goes on, with a note for each before it.
+        If all tries raise, the last exception is raised, with a note for each earlier one.
         """
         if attempts < 1:
             raise InvalidArgument("attempts", attempts, "1 or more")
@@ -175,7 +175,7 @@ class RoutingClient:
 
 
 class _Measured:
-    """As trial.Measured, in the thread that runs the block."""
+    """The synchronous `trial.Measured`: runs in the thread of the block."""
 
     __slots__ = ("_failures", "_report", "_trial")
 
@@ -196,7 +196,7 @@ class _Measured:
         if outcome is not None:
             try:
                 self._report(outcome)
-            except ClientClosed as error:  # by the block itself, or by another thread
+            except ClientClosed as error:  # closed by the block itself, or by another thread
                 log.warning("outcome not recorded backend=%s reason=%s", outcome.backend_id, error)
         if self._failures is None or not isinstance(raised, Exception):
             return False

@@ -1,4 +1,4 @@
-"""Where the server is: an address, and whom to trust there, as a grpclib channel."""
+"""The server's address and TLS settings, as a grpclib channel."""
 
 import ssl
 import sys
@@ -17,8 +17,8 @@ from routing.wire import Codec
 class TlsFiles:
     """PEM files for a TLS connection.
 
-    `ca` is whom to trust, empty for what the system trusts; `certificate` and `key`
-    are for servers that want to see the client's.
+    `ca` has the trusted authorities; empty means those of the system. `certificate` and `key`
+    are for servers that require a client certificate.
     """
 
     ca: str = ""
@@ -30,10 +30,10 @@ Tls = bool | ssl.SSLContext | TlsFiles
 
 
 def opener(target: str, tls: Tls) -> Callable[[], Channel]:
-    """What opens a channel to the target; everything that can be checked is, before it opens one."""
+    """A function that opens a channel to the target; the address and the TLS files are checked here."""
     host, port = address(target)
     context = _context(tls)
-    # The server is trusted with the size of its answers; its cap on fields guards it from callers.
+    # The client trusts its server, so the limit on fields, which protects servers, is off.
     return lambda: Channel(host, port, codec=Codec(max_fields=sys.maxsize), ssl=context)
 
 
@@ -49,7 +49,7 @@ def address(target: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        host = ""  # an IPv6 address without brackets: where does its port begin?
+        host = ""  # an IPv6 address without brackets: its port is ambiguous
     if not host or not _is_port(port):
         raise InvalidArgument("target", target, "HOST:PORT, HOST or [IPv6]:PORT")
     return host, int(port)
@@ -70,7 +70,7 @@ def _context(tls: Tls) -> ssl.SSLContext | None:
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
-    def refuse_password() -> Never:  # else OpenSSL asks for one, on whatever terminal there is
+    def refuse_password() -> Never:  # otherwise OpenSSL prompts on the terminal
         expected = "an unencrypted private key, not one with a password"
         raise ConfigError("TlsFiles", "key", f"{files.key or files.certificate!r}: expected {expected}")
 

@@ -1,4 +1,4 @@
-"""A client with a whole server behind it in memory, for the tests of those who use the client."""
+"""A client with a complete server in memory, for tests of programs that use the client."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,10 +21,10 @@ async def in_process(
     clock: Callable[[], float] | None = None,
     seed: int = 0,
 ) -> AsyncIterator[RoutingClient]:
-    """A client of a server of its own: the real one, but for the socket and the environment.
+    """A client of its own server: the real one, without a socket and without the environment.
 
     `backends` replaces the profiles of the config file, or of the defaults; `clock`
-    tells the server's time in Unix seconds; the same `seed` and the same calls give the
+    is the server's time in Unix seconds; the same `seed` and the same calls give the
     same answers.
 
     >>> import asyncio

@@ -8,14 +8,14 @@ from routing.client.values import Selection
 from routing.core.model import Fault, Outcome
 
 _MOST_ERROR_CHARACTERS = 1024
-"""What the server keeps of an error at most; more would only travel."""
+"""The server keeps this many characters of an error; sending more is useless."""
 
 
 class Trial:
-    """What the block of `route` sees: the choice, and what to report about it.
+    """The object that a block of `route` receives: the selection, and the outcome to report.
 
-    `size_bytes` and `duration_ms` may be set where the block knows better than the
-    request said and the clock measured; `fault`, where a failure is not the backend's.
+    The block may set `size_bytes` and `duration_ms` to override the request's size and the
+    measured time, and `fault` if a failure is not the backend's.
     """
 
     __slots__ = (
@@ -59,9 +59,9 @@ class Trial:
         self.fault = fault
 
     def outcome(self, raised: BaseException | None, *, now_s: float) -> Outcome | None:
-        """What to report; None where the block was cancelled and the result is unknown.
+        """The outcome to report; None if the block was cancelled and its result is unknown.
 
-        What is no Exception (a cancellation, Ctrl-C, a generator that is closed)
+        A BaseException that is no Exception (a cancellation, Ctrl-C, a closed generator)
         comes from outside and says nothing about the backend.
         """
         if raised is not None and not isinstance(raised, Exception):
@@ -85,18 +85,18 @@ class Trial:
 
 
 def described(error: Exception) -> str:
-    """The error in one text: its type, and what it says."""
+    """The error's type and message as one text."""
     name, text = type(error).__name__, str(error)
     return f"{name}: {text}" if text else name
 
 
 def _sendable(text: str) -> str:
-    """Short, and UTF-8: a path in an OSError may hold bytes that were none."""
+    """The text cut to the limit, as valid UTF-8: a path in an OSError may have undecodable bytes."""
     return text[:_MOST_ERROR_CHARACTERS].encode(errors="backslashreplace").decode()
 
 
 def noted(failures: list[Exception]) -> Exception:
-    """The last failure, with a note for each that came before it."""
+    """The last failure, with a note for each earlier one."""
     *earlier, last = failures
     for error in earlier:
         last.add_note(f"tried before: {described(error)}")
@@ -106,7 +106,7 @@ def noted(failures: list[Exception]) -> Exception:
 class Measured:
     """Reports the trial's outcome when the block ends.
 
-    With `failures`, what the block raises goes into that list instead of on.
+    With `failures`, an exception of the block is appended to that list and suppressed.
     """
 
     __slots__ = ("_clock", "_failures", "_report", "_trial")

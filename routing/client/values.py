@@ -1,4 +1,4 @@
-"""What the client answers with: frozen values of plain Python types."""
+"""The client's results: frozen values of plain Python types."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choice: `score` is the weighted sum of `factor_scores`, both in [0, 1].
+    """The selected backend: `score` is the weighted sum of `factor_scores`, both in [0, 1].
 
     `request_id` links outcomes to this decision, `at` is the server's time, and
-    `explanation` is there only where it was asked for.
+    `explanation` is None unless the request asked for it.
     """
 
     backend_id: str
@@ -41,7 +41,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Whether an outcome was recorded, never whether the operation had succeeded."""
+    """Whether an outcome was recorded; not whether the operation succeeded."""
 
     recorded: bool
     message: str
@@ -50,7 +50,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one backend was asked for and what came of it; sizes in bytes."""
+    """One backend's decisions and outcomes; sizes in bytes."""
 
     request_count: int
     total_size: int
@@ -62,7 +62,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long one backend took, over `count` outcomes with a duration; quantiles within 2 %."""
+    """One backend's durations, over `count` outcomes that have one; quantiles within 2 %."""
 
     count: int
     min_ms: float
@@ -103,7 +103,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class BackendSummary:
-    """One backend at a glance; None where there was nothing yet to compute it from.
+    """A summary of one backend; None means that there is no data yet.
 
     `state` is "ok", "suspended" or "disabled".
     `origin` is "configured", or "discovered" for a name that only clients have used; None from
@@ -121,11 +121,11 @@ class BackendSummary:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is believed of one backend now, for an object of unknown type and a client of
-    unknown place: `small` is 64 KiB, `large` 1 GiB.
+    """The current estimates for one backend, for an object of unknown type and a client at an
+    unknown location: `small` is 64 KiB, `large` 1 GiB.
 
-    The truth lies from `low` to `high` with a probability of 90 %; `prior` is what the
-    profile alone says, and the evidence shares, in [0, 1), tell how much came from outcomes.
+    `low` to `high` is the 90 % credible interval; `prior` is the estimate from the profile
+    alone, and the evidence shares, in [0, 1), say how much comes from outcomes.
     """
 
     state: str
@@ -149,9 +149,9 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One update. A section that was not asked for is None.
+    """One update. A section that was not requested is None.
 
-    `other` holds, as plain values, sections of a server newer than this client.
+    `other` has the sections that this client does not know, as plain values.
     """
 
     status: SystemStatus
