@@ -1,4 +1,4 @@
-"""What a server answered, as the plain values that `--json` prints and tables are made of."""
+"""The server's answers as plain values, for `--json` and for tables."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def answer_values(answer: object) -> dict[str, Any]:
-    """An answer of the client under the contract's field names."""
+    """A client's result as a dict under the contract's field names."""
     names = {"at": "timestamp", "recorded": "success"}
     return {names.get(key, key): value for key, value in plain_values(answer).items()}
 
@@ -22,7 +22,7 @@ def update_values(update: "Metrics") -> dict[str, Any]:
 
 
 def plain_values(value: Any) -> Any:
-    """Dataclasses and mappings as dicts, all the way down; what is neither stays as it is."""
+    """Dataclasses and mappings as dicts, recursively; other values unchanged."""
     if is_dataclass(value):
         return {field.name: plain_values(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

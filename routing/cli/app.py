@@ -1,4 +1,4 @@
-"""`routing`: the commands, a row each, and how each of their errors ends.
+"""`routing`: the table of commands, and the exit code of each error.
 
 Exit codes: 0 fine, 1 no (the server refused or none answered, a check failed), 2 the call was wrong.
 """
@@ -26,18 +26,18 @@ from routing.errors import (
 FINE, REFUSED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 MISUSES = (BadTrace, ConfigError, IncompatibleLibrary, InvalidArgument, MissingExtra)
-"""What only another command line, file or machine can mend; all other errors are a refusal by the server."""
+"""Errors of the command line, a file or the installation; all others are refusals by the server."""
 
 
 def _check(arguments: Namespace, screen: Screen) -> int:
-    """Imported when it is asked for: it brings the gRPC library."""
+    """Imports `check` only when it runs, because it loads the gRPC library."""
     from routing.cli.check import check
 
     return check(arguments, screen)
 
 
 class Command(NamedTuple):
-    """A row of COMMANDS; `more` follows the help where it stands alone, `examples` are lines of a shell."""
+    """A row of COMMANDS; `more` follows `help` on the command's own help page, `examples` are shell lines."""
 
     name: str
     help: str
@@ -48,7 +48,7 @@ class Command(NamedTuple):
 
 
 def completion(arguments: Namespace, screen: Screen) -> int:
-    """Prints what makes a shell complete commands, flags and their choices."""
+    """Prints the completion script of a shell, for commands, flags and their choices."""
     try:
         import shtab
     except ImportError:
@@ -192,8 +192,8 @@ COMMANDS = (
 
 
 class _Parser(ArgumentParser):
-    """One line for a mistake, and where to look it up. Its flags are asked for when it is
-    used: those of one command must not cost the others their start."""
+    """An ArgumentParser whose usage error is one line and a hint. It adds its flags when it is
+    used, so that no command pays for the flags of the others."""
 
     def __init__(self, *, flags: Callable[[ArgumentParser], None] | None = None, **more: Any) -> None:
         super().__init__(allow_abbrev=False, **more)
@@ -204,7 +204,7 @@ class _Parser(ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def fill(self) -> None:
-        """Has the flags, from now on."""
+        """Adds the flags, once."""
         flags, self._flags = self._flags, None
         if flags:
             flags(self)
@@ -214,7 +214,7 @@ class _Parser(ArgumentParser):
 
 
 def parser(*, whole: bool = False) -> ArgumentParser:
-    """The command line; `whole` has every command's flags at once."""
+    """The parser of the command line; `whole` adds the flags of every command at once."""
     top = _Parser(
         prog="routing",
         description="Decides over gRPC which storage backend to use, and learns from every outcome.",
@@ -242,8 +242,8 @@ def parser(*, whole: bool = False) -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and answers with its exit code; ends the process itself for --help,
-    --version and a usage mistake, as argparse does."""
+    """Runs one command and returns its exit code. For --help, --version and a usage error argparse
+    exits the process."""
     screen = Screen(_lenient(sys.stdout), _lenient(sys.stderr), os.environ)
     try:
         try:
@@ -251,9 +251,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             screen.out.flush()
     except OSError as error:
-        # What is still buffered must go somewhere, or the interpreter complains on its way out.
+        # Buffered output must go somewhere, or the interpreter reports an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), screen.out.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader, `head` perhaps, has seen enough
+        if isinstance(error, BrokenPipeError):  # the reader, `head` for example, has closed the pipe
             return FINE
         screen.complain(str(error))
         return MISUSED
@@ -273,8 +273,8 @@ def _run(argv: Sequence[str] | None, screen: Screen) -> int:
 
 
 def _lenient(stream: TextIO | None) -> TextIO:
-    """The stream, writing what its encoding lacks as escapes rather than failing on it;
-    nowhere at all for one that was closed before we started."""
+    """The stream, which writes characters that its encoding lacks as escapes; the null device for a
+    stream that was closed before the start."""
     if stream is None:
         return open(os.devnull, "w")
     if isinstance(stream, TextIOWrapper):

@@ -1,4 +1,4 @@
-"""What people type, as values: sizes, moments, ports, seconds, counts."""
+"""Parsers of argument values: sizes, times, ports, seconds, counts."""
 
 import re
 from argparse import ArgumentTypeError
@@ -20,7 +20,7 @@ _MAX_SIZE_BYTES = (1 << 63) - 1
 
 
 def text(given: str) -> str:
-    """Text that can be sent: the bytes of an argument that are no UTF-8 cannot."""
+    """Text that can be sent; an argument with bytes that are not UTF-8 is refused."""
     try:
         given.encode()
     except UnicodeEncodeError:
@@ -47,7 +47,7 @@ def size(given: str) -> int:
 
 
 def moment(given: str) -> datetime:
-    """A point in time from any usual way to write one; UTC where no zone is given.
+    """A time in any common format; UTC if it has no zone.
 
     >>> moment("2026-03-01 12:00+02:00").isoformat()
     '2026-03-01T10:00:00+00:00'
@@ -65,14 +65,14 @@ def moment(given: str) -> datetime:
 
 
 def port(given: str) -> int:
-    """A TCP port that something can listen on."""
+    """A TCP port from 1 to MAX_PORT."""
     if given.isascii() and given.isdigit() and len(given) <= 5 and 1 <= int(given) <= MAX_PORT:
         return int(given)
     raise ArgumentTypeError(f"{shown(given)} is no port; expected 1 to {MAX_PORT}")
 
 
 def seconds(given: str) -> float:
-    """A time to wait, more than nothing and finite."""
+    """A duration in seconds, positive and finite."""
     try:
         value = float(given)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What each command does: read the flags, ask, show.
+"""The commands: each reads its flags, calls the server, and shows the answer.
 
-Whatever is heavy is imported inside the command that needs it: `routing --help` must
-not wait for a gRPC library.
+Slow imports are inside the command that needs them, so that `routing --help` does not load
+the gRPC library.
 """
 
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def select(arguments: Namespace, screen: Screen) -> int:
-    """Asks for a choice and shows why it fell as it did."""
+    """Selects a backend and shows the reasons."""
     metadata = {key: getattr(arguments, key) for key in METADATA_KEYS}
     selection = ask(
         arguments,
@@ -58,7 +58,7 @@ def _location(arguments: Namespace) -> "Location":
 
 
 def record(arguments: Namespace, screen: Screen) -> int:
-    """Reports one outcome; an outcome that the server did not take is a refusal."""
+    """Reports one outcome; exits with 1 if the server did not record it."""
     answer = ask(
         arguments,
         screen,
@@ -94,7 +94,7 @@ def insights(arguments: Namespace, screen: Screen) -> int:
 
 
 def watch(arguments: Namespace, screen: Screen) -> int:
-    """Shows updates until it is stopped, which is how it is meant to end."""
+    """Shows updates until Ctrl-C, which is its normal end."""
     import asyncio
 
     try:
@@ -145,8 +145,8 @@ def serve(arguments: Namespace, _screen: Screen) -> int:
 
 
 def backends(arguments: Namespace, screen: Screen) -> int:
-    """Shows what a server has learned; without --learned, the profiles, from the settings
-    that `serve` would read."""
+    """Shows a server's estimates with --learned; otherwise the profiles of the settings that
+    `serve` would read."""
     if arguments.learned:
         return _learned(arguments, screen)
     if arguments.target:
@@ -178,8 +178,8 @@ def _learned(arguments: Namespace, screen: Screen) -> int:
 
 
 def token(arguments: Namespace, screen: Screen) -> int:
-    """Makes a token and its row, and keeps neither: a secret, and what goes into a file, on
-    outputs of their own."""
+    """Makes a token and its row for the auth file. The secret goes to the standard error, the row
+    to the standard output, so that only the row is redirected into a file."""
     from routing.access.auth import NAME, new_token
     from routing.config.validators import Mismatch
 
@@ -203,7 +203,7 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
 
 
 def generate(arguments: Namespace, screen: Screen) -> int:
-    """Compiles proto/ and says what changed; with --check, what would, as a refusal."""
+    """Compiles proto/ and lists the changed files; with --check writes nothing and exits with 1."""
     from routing.protobuf.generator.generate import checkout, generate
 
     with screen.working("compiling proto/"):

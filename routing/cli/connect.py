@@ -1,4 +1,4 @@
-"""Which server a command asks: where it is, whom to trust there, and what to show."""
+"""The connection of a command to its server: address, TLS and token, from the flags."""
 
 import os
 from argparse import Namespace
@@ -17,7 +17,7 @@ TOKEN_VARIABLE = "ROUTING_TOKEN"  # noqa: S105 - its name, not its value
 
 
 def target(arguments: Namespace) -> str:
-    """HOST:PORT of the server to ask, as the client library takes it."""
+    """The server's HOST:PORT, as the client library takes it."""
     if arguments.target:
         return str(arguments.target)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
@@ -25,7 +25,7 @@ def target(arguments: Namespace) -> str:
 
 
 def tls(arguments: Namespace) -> "Tls":
-    """Whom to trust there, and what to show; False for a server without TLS."""
+    """The trusted authority and the client certificate; False for a server without TLS."""
     from routing.client.target import TlsFiles
 
     files = TlsFiles(arguments.ssl_ca or "", arguments.ssl_cert or "", arguments.ssl_key or "")
@@ -33,7 +33,7 @@ def tls(arguments: Namespace) -> "Tls":
 
 
 def credential(arguments: Namespace) -> str | None:
-    """The token to show: of the flag, of the file, of ROUTING_TOKEN, or None."""
+    """The token from --token, --token-file or ROUTING_TOKEN, in this order, or None."""
     if arguments.token and arguments.token_file:
         raise InvalidArgument("--token, --token-file", "both", "one of them")
     where, secret = "--token", arguments.token
@@ -46,7 +46,7 @@ def credential(arguments: Namespace) -> str | None:
             raise ConfigError(where, arguments.token_file, expected) from None
     elif secret is None:
         where, secret = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE) or None
-    # What a header cannot carry, and not what was given: that is a secret.
+    # The message says what a header can carry, and never the value, which is a secret.
     if secret is not None and not (secret.isascii() and secret.isprintable() and secret):
         raise ConfigError("command line", where, "expected one line of ASCII text, the token")
     return secret
@@ -59,7 +59,7 @@ FINE, REFUSED = 0, 1
 
 
 def ask(arguments: Namespace, screen: Screen, call: Callable[["RoutingClient"], Awaitable[Result]]) -> Result:
-    """The answer to one call, on a connection of its own."""
+    """Makes one call on a new connection and returns its answer."""
     import asyncio
 
     async def ask() -> Result:
@@ -71,7 +71,7 @@ def ask(arguments: Namespace, screen: Screen, call: Callable[["RoutingClient"], 
 
 
 def client_of(arguments: Namespace) -> "RoutingClient":
-    """A client of the server to ask."""
+    """A client of the server that the flags name."""
     from routing.client import RoutingClient
 
     return RoutingClient(

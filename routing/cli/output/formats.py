@@ -1,4 +1,4 @@
-"""Values as the cells of a table: the name of a value tells its unit, and so how it reads."""
+"""Values as table cells, formatted by the unit that the value's key names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -10,14 +10,14 @@ from routing.contract import CRITICAL_BELOW, WARNING_BELOW
 Values = Mapping[str, Any]
 
 MISSING = "-"
-"""Shown where there is no value: a zero would look measured."""
+"""Shown for a missing value; a zero would look like a measurement."""
 
 _SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _DURATIONS_MS = ((86_400_000.0, "d"), (3_600_000.0, "h"), (60_000.0, "min"), (1_000.0, "s"), (1.0, "ms"))
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    """Three digits that matter, in the largest unit of which there is at least one."""
+    """Three significant digits, in the largest unit that gives at least 1."""
     for step, unit in units:
         if value >= step * 0.9995:  # 999.6 kB would otherwise read "1,000 kB"
             scaled = value / step
@@ -45,7 +45,7 @@ def duration_text(duration_ms: float) -> str:
 
 
 def ago_text(seconds: float) -> str:
-    """How long ago something was, for people.
+    """A time in the past, for people.
 
     >>> ago_text(0.2), ago_text(90)
     ('200 ms ago', '1.50 min ago')
@@ -54,7 +54,7 @@ def ago_text(seconds: float) -> str:
 
 
 def share_text(share: float) -> str:
-    """A part of one, as percent; never 100 for what is not all of it.
+    """A share as percent; 100 only for exactly 1.
 
     >>> share_text(1), share_text(0.99996), share_text(0.5)
     ('100 %', '99.9 %', '50.0 %')
@@ -73,12 +73,12 @@ def count_text(count: float) -> str:
 
 
 def money_text(dollars: float) -> str:
-    """A price, with as many digits as it was given."""
+    """A price, without trailing zeros."""
     return f"{dollars:,.6f}".rstrip("0").rstrip(".")
 
 
 def usd_text(dollars: float) -> str:
-    """An amount of money: three digits that matter, and never fewer than the cents.
+    """An amount of money: three significant digits, from a dollar on two decimals.
 
     >>> usd_text(1234.5), usd_text(0.000123456), usd_text(0)
     ('1,234.50', '0.000123', '0.00')
@@ -87,7 +87,7 @@ def usd_text(dollars: float) -> str:
 
 
 def value_text(form: Callable[[float], str], value: object) -> str:
-    """The value by `form`, or as it is where it is no number, or MISSING where it is nothing."""
+    """A number formatted by `form`, another value as text, MISSING for none."""
     if value is None or value == "" or value == frozenset():
         return MISSING
     if isinstance(value, frozenset):
@@ -122,14 +122,14 @@ FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
         "throughput_mbps": "{:,.6g}".format,
     }
 )
-"""How the value of a key reads; under any other key it is a duration (`_ms`) or a count."""
+"""Key → format. Other keys are durations (those that end in `_ms`) or counts."""
 
 STATES = MappingProxyType({"ok": "good", "suspended": "bad", "disabled": "dim"})
 STATUSES = MappingProxyType({"NORMAL": "good", "WARNING": "warn", "CRITICAL": "bad"})
 
 
 def cell(key: str, value: object) -> TableCell:
-    """One value as its key says, toned where it tells good from bad."""
+    """One value, formatted by its key; success rates and states have a tone."""
     form = FORMS.get(key) or (duration_text if key.endswith(("_ms", "_ms_error")) else count_text)
     text = value_text(form, value)
     if key == "success_rate" and isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Where a command's output goes: tables for people, JSON for scripts, errors, a spinner."""
+"""A command's output: tables for people, JSON for scripts, errors, a spinner."""
 
 import json
 import threading
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _SPINNER_AFTER_S = 1.0
-"""Shorter waits show nothing: a flicker is more noise than news."""
+"""A shorter wait shows no spinner, which would only flicker."""
 
 _SPINNER_FRAME_S = 0.1
 _PIPED_WIDTH = 120
-"""Columns of a forced-colour output that is no terminal: every table of ours fits."""
+"""Width of coloured output that is no terminal; all tables fit."""
 
 View = Callable[[Mapping[str, Any]], tuple[Block, ...]]
 
 
 class Screen:
-    """The two streams of a command, and how much they can show.
+    """A command's standard output and error, and what they can display.
 
     Tables are drawn by rich where it is installed and the output is a terminal (or
     FORCE_COLOR is set); NO_COLOR leaves them without any escape sequence.
@@ -41,7 +41,7 @@ class Screen:
         self._pretty = wanted and find_spec("rich") is not None
 
     def write(self, text: str) -> None:
-        """Text as it is, out at once: whoever reads a pipe wants it now, not with the next 8 KiB."""
+        """Writes the text unchanged and flushes, so that the reader of a pipe gets it at once."""
         self.out.write(f"{text}\n")
         self.out.flush()
 
@@ -63,10 +63,10 @@ class Screen:
 
     @contextmanager
     def updates(self, view: View) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Hands out a function that shows one update after the other.
+        """Yields a function that shows an update.
 
-        A terminal shows the newest in place; anything else gets each below the last,
-        with --json as one line.
+        A terminal shows the newest in place; other outputs get each one below the last, with
+        --json as one line.
         """
         if self._pretty and self._terminal and not self.as_json:
             yield from self._in_place(view)
@@ -75,8 +75,8 @@ class Screen:
 
     @contextmanager
     def working(self, label: str | Callable[[], str], *, after_s: float = _SPINNER_AFTER_S) -> Iterator[None]:
-        """Turns a spinner on the error stream while the block takes longer than `after_s`. A
-        label that is asked for again and again, from another thread, can tell how far it is."""
+        """Shows a spinner on the error stream if the block takes longer than `after_s`. A callable
+        label is called for each frame, from another thread, and can show progress."""
         if not self.err.isatty() or self._environment.get("TERM") == "dumb":
             yield
             return
@@ -111,7 +111,7 @@ class Screen:
             yield lambda more: bar.advance(task, more)
 
     def _counted(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Whole percents in one line, which is wiped away at the end."""
+        """Shows whole percents in one line, and clears it at the end."""
         done, shown = 0, -1
 
         def advance(more: int) -> None:
@@ -170,13 +170,13 @@ class Screen:
             file=self.out,
             force_terminal=True,
             color_system=None if self._environment.get("NO_COLOR") else "standard",
-            no_color=False,  # rich would read the variable itself, and leave bold and dim in
+            no_color=False,  # else rich reads NO_COLOR itself, and keeps bold and dim
             width=None if sized else _PIPED_WIDTH,
         )
 
 
 def _spaced(blocks: tuple[Block, ...]) -> "list[RenderableType]":
-    """For rich, with an empty line between each two."""
+    """The blocks for rich, separated by empty lines."""
     drawn: list[RenderableType] = []
     for block in blocks:
         drawn += ["", pretty(block)] if drawn else [pretty(block)]

@@ -1,4 +1,4 @@
-"""Tables: what a command has to say in rows, written plainly or with rich."""
+"""Tables of a command's output, rendered as plain text or with rich."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +16,12 @@ TONES: Mapping[str, str] = {
     "strong": "bold",
     "dim": "dim",
 }
-"""What a cell means → how rich shows it. Plain tables show the text alone."""
+"""Tone of a cell → style in rich. Plain tables show only the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One text of a table, and what it means (a key of TONES, or empty)."""
+    """A cell's text and its tone (a key of TONES, or empty)."""
 
     text: str
     tone: str = ""
@@ -40,17 +40,17 @@ class Table:
 
 
 Block = Table | TableRow
-"""What a command says at a time: a table, or one line of cells."""
+"""A unit of output: a table, or one line of cells."""
 
 
 def cells(row: TableRow) -> tuple[TableCell, ...]:
-    """The row, every text of it safe to print."""
+    """The row's cells, with printable text."""
     given = (each if isinstance(each, TableCell) else TableCell(each) for each in row)
     return tuple(TableCell(printable(each.text), each.tone) for each in given)
 
 
 def printable(text: str) -> str:
-    """The text with everything that a terminal would obey (escapes, line ends) spelled out.
+    """The text with control characters (escapes, line ends) written as escape sequences.
 
     >>> print(printable("s3" + chr(27) + "[2J"))
     s3\\x1b[2J
@@ -87,7 +87,7 @@ def _aligned(text: str, width: int, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal the text takes: East Asian wide characters take two."""
+    """The text's width in terminal columns; East Asian wide characters take two."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in text
@@ -124,7 +124,7 @@ def pretty(block: Block) -> "RenderableType":
 
 
 def _text(cell: TableCell) -> "Text":
-    """Not a str, in which rich would read the "[...]" of a backend's name as markup."""
+    """A Text, because rich would read "[...]" in a str as markup."""
     from rich.text import Text
 
     return Text(cell.text, style=TONES.get(cell.tone, ""))

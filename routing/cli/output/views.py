@@ -1,4 +1,4 @@
-"""What a server answered, as tables for people; each view takes the plain values that --json prints."""
+"""The server's answers as tables; each view takes the plain values that --json prints."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from routing.cli.output.tables import Block, Table, TableCell, TableRow
 _NONE: Values = MappingProxyType({})
 
 MOST_SHARES = 4
-"""Backends named per content type; a line with all of twenty is not readable."""
+"""Backends named for each content type; a line with twenty is not readable."""
 
 _ESTIMATES = MappingProxyType(
     {
@@ -134,7 +134,7 @@ def _decision_tables(values: Values, explanation: Values) -> Iterable[Table]:
 
 
 def _labelled(rows: Mapping[str, Values]) -> Mapping[str, Values]:
-    """The rows by name; a name that is not configured says so, since it may be mistyped."""
+    """The rows by name; a discovered backend is marked, since its name may be a typing error."""
     return {
         f"{name} (discovered)" if row.get("origin") == "discovered" else name: row
         for name, row in rows.items()
@@ -171,7 +171,7 @@ def _contributions(candidates: Mapping[str, Values], weights: Values) -> Table:
 
 
 def _short(names: Iterable[str]) -> Collection[str]:
-    """The first word of each name, where that tells them apart: all must fit into a line."""
+    """The first word of each name if those are distinct: all must fit into a line."""
     whole = tuple(names)
     words = dict.fromkeys(name.split("_")[0] for name in whole)
     return words if len(words) == len(whole) else whole
@@ -263,7 +263,7 @@ def _heading(values: Values, system: Values) -> TableRow:
 
 
 def learned_view(values: Values) -> tuple[Block, ...]:
-    """What is believed of each backend, and how sure that is."""
+    """The estimates for each backend, with their intervals."""
     rows: Mapping[str, Values] = values["backends"]
     heading = (
         f"{values['timestamp']:%Y-%m-%d %H:%M:%S} UTC",
@@ -273,7 +273,7 @@ def learned_view(values: Values) -> tuple[Block, ...]:
 
 
 def profiles_view(backends: Sequence[Values]) -> tuple[Block, ...]:
-    """The profiles: what each is like, and what it costs."""
+    """The profiles: speeds and limits, then prices."""
     rows = {each["id"]: each for each in backends}
     disabled = [each["id"] for each in backends if not each["enabled"]]
     said = "1 backend" if len(backends) == 1 else f"{len(backends)} backends"
