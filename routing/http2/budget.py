@@ -6,6 +6,11 @@ from routing.config.http2_limits import Http2Limits
 
 __all__ = ["MAX_FRAME_BYTES", "Budget", "Http2Limits"]
 
+HEADER_LIST_HARD_FACTOR = 4
+"""A header list above the limit ends its call alone; one above this multiple of it ends the
+connection. Each block must be decoded, since it changes the table for all later ones: with more,
+decoding costs more; with less, one oversized call ends its neighbours."""
+
 MAX_FRAME_BYTES = 16_384
 """HTTP/2's default, which we never raise: a frame is buffered until it is whole, so
 its limit is what a connection may make us keep for nothing."""

@@ -10,7 +10,7 @@ from h2.exceptions import StreamClosedError
 
 from routing.http2.budget import MAX_FRAME_BYTES
 from routing.http2.frame_filter import Violation
-from routing.http2.headers import Malformed, check_request
+from routing.http2.headers import Malformed, check_request, oversize
 from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
 from routing.http2.streams import CallStream
@@ -38,6 +38,8 @@ class Processor(protocol.EventsProcessor):
         except Malformed:
             self._refuse(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
         else:
+            if oversize(_fields(event), self.connection.limits.max_header_list_bytes):
+                self._pay()  # it was decoded only to be refused
             if self._admits():
                 self._begin_call(event)
             else:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, cast
 from grpclib.const import Status
 
 from routing.http2.frame_filter import DATA, HEADERS, WINDOW_UPDATE, FrameFilter
-from routing.http2.headers import Malformed, check_request, refusal, timeout_s
+from routing.http2.headers import Malformed, check_request, oversize, refusal, timeout_s
 from routing.http2.hpack_cache import CachingDecoder, CachingEncoder
 from routing.http2.output import ConnectionOutput
 from routing.http2.session import Session
@@ -296,6 +296,8 @@ class FastPath:
         except Malformed:
             return None
         lengths = [value for name, value in headers if name == "content-length"]
+        if oversize(headers, self._output.limits.max_header_list_bytes) is not None:
+            return None
         if refusal(headers) is not None or len(lengths) > 1 or not all(map(str.isdecimal, lengths)):
             return None
         handler = self._handlers.get(dict(headers)[":path"])

@@ -12,7 +12,7 @@ from typing import Final
 
 from h2.errors import ErrorCodes
 
-from routing.http2.budget import MAX_FRAME_BYTES, Budget, Http2Limits
+from routing.http2.budget import HEADER_LIST_HARD_FACTOR, MAX_FRAME_BYTES, Budget, Http2Limits
 
 PREFACE_BYTES = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
@@ -177,7 +177,7 @@ class FrameFilter:
             raise Violation(
                 ErrorCodes.ENHANCE_YOUR_CALM, f"more than {self._limits.max_continuations} CONTINUATION"
             )
-        if self._block_bytes > 2 * self._limits.max_header_list_bytes:
+        if self._block_bytes > HEADER_LIST_HARD_FACTOR * self._limits.max_header_list_bytes:
             raise Violation(ErrorCodes.ENHANCE_YOUR_CALM, f"a header block of {self._block_bytes} bytes")
         if flags & _END_HEADERS:
             self.in_block = 0

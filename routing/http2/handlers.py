@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from routing.http2.budget import Http2Limits
-from routing.http2.headers import Headers, Refusal, as_served, refusal, timeout_s
+from routing.http2.headers import Headers, Refusal, as_served, oversize, refusal, timeout_s
 from routing.http2.streams import CallStream
 from routing.rpc.reply import PendingReply, Reply
 from routing.rpc.response_headers import INITIAL_HEADERS, OK_TRAILERS, error_response
@@ -111,7 +111,7 @@ class CallHandler(protocol.AbstractHandler):
             task.cancel()
 
     async def _answer(self, stream: CallStream, headers: Headers) -> None:
-        refused = refusal(headers)
+        refused = oversize(headers, self._limits.max_header_list_bytes) or refusal(headers)
         if refused is None:
             timeout = timeout_s(headers)
             left = None if timeout is None else timeout - (self._clock() - stream.opened_at)

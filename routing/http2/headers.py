@@ -70,6 +70,20 @@ def check_request(headers: Headers) -> None:
             raise Malformed(f"missing pseudo-header field {name}")
 
 
+def list_bytes(headers: Headers) -> int:
+    """The size of a header list, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113, section 6.5.2)."""
+    return sum(len(name) + len(value) + 32 for name, value in headers)
+
+
+def oversize(headers: Headers, max_bytes: int) -> Refusal | None:
+    """The answer to a request with more bytes of header fields than that, or None if it has fewer."""
+    size = list_bytes(headers)
+    if size <= max_bytes:
+        return None
+    message = f"metadata: {size} bytes of header fields; at most {max_bytes} are accepted"
+    return Refusal(200, Status.RESOURCE_EXHAUSTED, message)
+
+
 def timeout_s(headers: Headers) -> float | None:
     """The shortest `grpc-timeout` of a call; ValueError for one that is not a timeout."""
     timeouts = []

@@ -8,7 +8,7 @@ from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy
 from hyperframe.frame import DataFrame, Frame, WindowUpdateFrame
 
-from routing.http2.budget import MAX_FRAME_BYTES, Http2Limits
+from routing.http2.budget import HEADER_LIST_HARD_FACTOR, MAX_FRAME_BYTES, Http2Limits
 from routing.http2.hpack_cache import CachingDecoder, CachingEncoder, CappedEncoder, StrictDecoder
 
 WINDOW_BYTES = 4 << 20
@@ -65,7 +65,7 @@ class Session(H2Connection):
         super().__init__(CONFIGURATION)
         self.encoder = CachingEncoder() if limits.fast_path else CappedEncoder()
         self.decoder = CachingDecoder() if limits.fast_path else StrictDecoder()
-        self.decoder.max_header_list_size = limits.max_header_list_bytes
+        self.decoder.max_header_list_size = HEADER_LIST_HARD_FACTOR * limits.max_header_list_bytes
         self.local_settings = Settings(
             client=False,
             initial_values={

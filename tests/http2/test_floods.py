@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from grpclib.const import Status
@@ -176,12 +177,28 @@ async def test_endless_continuation_is_cut_off(empty: bool) -> None:
         assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
 
-@pytest.mark.parametrize("size", [300, 3000])
-async def test_a_header_list_past_the_limit_is_cut_off(size: int) -> None:
+@pytest.mark.parametrize("size", [1100, 3000])
+async def test_a_header_list_past_the_hard_limit_is_cut_off(size: int) -> None:
     """An HPACK bomb: one field in the table, named sixty times in as many bytes."""
     async with serving(linger_seconds=0.01) as server, abused(server) as peer:
         peer.write(peer.fields([(":method", "POST"), *[("bomb", "x" * size)] * 60]))
         assert (await peer.goodbye()).error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+@pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/Talk"])
+async def test_a_header_list_past_the_limit_ends_its_call_alone(path: str, fast_path: bool) -> None:
+    async with serving(fast_path=fast_path) as server:
+        peer = await server.peer()
+        neighbour = peer.headers(path="/test.Test/Length")
+        peer.write(neighbour)
+        for _ in range(4):
+            fields = {f"key-{n}": "x" * 200 for n in range(80)}
+            status, words = await peer.status(peer.call(path=path, **fields))
+            assert status == Status.RESOURCE_EXHAUSTED.value
+            assert "bytes of header fields" in unquote(words)
+        peer.write(DataFrame(neighbour.stream_id, data=bytes(5), flags=["END_STREAM"]))
+        assert (await peer.status(neighbour.stream_id))[0] == 0
 
 
 async def test_a_header_list_within_the_limit_is_served() -> None:

@@ -121,7 +121,7 @@ def test_a_header_block_may_be_as_long_as_its_list_and_come_in_a_few_pieces() ->
 def test_too_long_a_header_block_is_refused_before_it_is_whole() -> None:
     one = gate(max_continuations=1000)
     one.feed(GREETING + raw(HEADERS, b"x" * 16_384, stream=1))
-    one.feed(raw(CONTINUATION, b"x" * 16_384, stream=1))
+    one.feed(raw(CONTINUATION, b"x" * 16_384, stream=1) * 3)
     with pytest.raises(Violation) as refused:
         one.feed(raw(CONTINUATION, length=1, stream=1))
     assert refused.value.code is ErrorCodes.ENHANCE_YOUR_CALM
