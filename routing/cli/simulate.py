@@ -79,7 +79,7 @@ def simulate(arguments: Namespace, screen: Screen) -> int:
         },
         *(_table(titles[name], rows) for name, rows in found.items()),
         *((_means(found),) if len(found) > 1 else ()),
-        _said(arguments),
+        _heading(arguments),
     )
     return FINE
 
@@ -158,7 +158,7 @@ def _named(title: str, rows: Mapping[str, str]) -> Table:
     return Table(title, ("name", "what it is"), tuple(rows.items()))
 
 
-def _said(arguments: Namespace) -> TableRow:
+def _heading(arguments: Namespace) -> TableRow:
     seeds = f"seed {arguments.seed}"
     if arguments.seeds > 1:
         seeds = f"seeds {arguments.seed} to {arguments.seed + arguments.seeds - 1}, mean ± standard deviation"

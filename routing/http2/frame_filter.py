@@ -1,7 +1,7 @@
 """The frames of one connection, looked at by their nine-byte headers before h2 sees them.
 
 h2 parses a frame once it has all of it, raises on types that it does not know, ends
-its state machine on a client's GOAWAY, and counts nothing. The gate refuses what is
+its state machine on a client's GOAWAY, and counts nothing. The filter refuses what is
 too long on its header, takes out what h2 must not see, and makes frames that are no
 calls cost something. It reads bytes and remembers numbers; it opens nothing.
 """

@@ -159,7 +159,7 @@ DISTRIBUTION_FIELD = "content_type_distribution"
 """The largest field of a GetInsightsResponse, which is written last, into the bytes that are left."""
 
 MAX_INSIGHTS_BYTES = (4 << 20) - 256
-"""Clients take responses of 4 MiB unless they are told otherwise, and fail with RESOURCE_EXHAUSTED above
+"""Clients take responses of 4 MiB unless a larger limit is set, and fail with RESOURCE_EXHAUSTED above
 that; the timestamp and the tag and size of the last field take less than 256."""
 
 

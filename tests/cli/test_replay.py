@@ -105,7 +105,7 @@ def test_oddities_of_the_trace_are_reported(replay: Any, tmp_path: Path) -> None
     assert (said.code, said.err) == (0, "")
     assert "rows that stood behind later ones, put in order: 2" in said.out
     assert f"rows skipped: 1; the first: {path}: line 4: success: expected true or false" in said.out
-    assert "columns that nobody reads: mood" in said.out
+    assert "ignored columns: mood" in said.out
     assert "rows for which no backend was eligible: 1; the first: no eligible backend (" in said.out
     assert "was no candidate for the router (unknown, not eligible or suspended): 1\n" in said.out
     assert "taught 3 outcomes (all)" in said.out

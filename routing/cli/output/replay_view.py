@@ -96,7 +96,7 @@ def _complaints(values: Values) -> Iterator[str]:
         if count:
             yield f"{what}: {count_text(count)}" + (f"; the first: {first}" if first else "")
     if trace["unknown_columns"]:
-        yield f"columns that nobody reads: {', '.join(trace['unknown_columns'])}"
+        yield f"ignored columns: {', '.join(trace['unknown_columns'])}"
 
 
 def _prose(values: Values) -> Iterator[TableRow]:
