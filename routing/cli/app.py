@@ -71,7 +71,7 @@ COMMANDS = (
     ),
     Command(
         "check",
-        "try a running server, and say what is off",
+        "test a running server, and report what is wrong",
         flags.check,
         _check,
         ("routing check", "routing check --target router.example:50051 --ssl-ca ca.pem"),
@@ -81,7 +81,7 @@ COMMANDS = (
     ),
     Command(
         "select",
-        "ask for a backend, and see why this one",
+        "select a backend, and explain the choice",
         flags.select,
         commands.select,
         (
@@ -102,7 +102,7 @@ COMMANDS = (
     ),
     Command(
         "insights",
-        "see what was learned about the backends",
+        "show counts, success and latency by backend",
         flags.insights,
         commands.insights,
         (
@@ -113,7 +113,7 @@ COMMANDS = (
     ),
     Command(
         "watch",
-        "see it change",
+        "show metrics as they change",
         flags.watch,
         commands.watch,
         (
@@ -121,11 +121,11 @@ COMMANDS = (
             "routing watch --section latency_stats --interval 5",
             "routing watch --count 1 --json | jq .metrics.backends",
         ),
-        "Ends with Ctrl-C and exit code 0; a server that is lost is waited for.",
+        "Ctrl-C ends it, with exit code 0. If the server ends, it waits for its return.",
     ),
     Command(
         "backends",
-        "check the profiles, or see what was learned",
+        "show the profiles, or what a server has learned",
         flags.backends,
         commands.backends,
         (
@@ -149,7 +149,7 @@ COMMANDS = (
     ),
     Command(
         "simulate",
-        "try strategies in a simulated world",
+        "compare strategies in simulated worlds",
         flags.simulate,
         commands.simulate,
         (
@@ -158,18 +158,18 @@ COMMANDS = (
             "routing simulate outage --picture outage.svg",
             "routing simulate mine.toml --config routing.toml --json",
         ),
-        "Everything is made up: the scenario says what happens, the seed draws the rest. The same\n"
-        "seed gives the same output.",
+        "Everything is simulated: the scenario says what happens, and the seed determines what is random.\n"
+        "The same seed gives the same output.",
     ),
     Command(
         "token",
-        "make a token, and the row of an auth file that knows it",
+        "make a token, and its row for an auth file",
         flags.token,
         commands.token,
         ("routing token --name uploader --role client >> auth.toml",),
-        "A client may select and record, an observer see insights and metrics, an admin all.\n"
-        "The token goes to the standard error, once: it is kept nowhere. The row, which holds a\n"
-        "hash of it, goes to the standard output.",
+        "The role client may select and record, observer may see insights and metrics, admin may do\n"
+        "everything. The token is written to the standard error, once, and stored nowhere. The row\n"
+        "holds its hash, and is written to the standard output.",
     ),
     Command(
         "generate",

@@ -19,7 +19,7 @@ WATCHED_SECTIONS = ("system", "backends")
 
 
 def serve(parser: ArgumentParser) -> None:
-    """A flag for each option that has one; nothing is spelled here that a row of OPTIONS tells."""
+    """A flag for each option that has one; texts and choices come from the rows of OPTIONS."""
     from routing.config.options import OPTIONS
 
     _config(parser)
@@ -62,9 +62,9 @@ def select(parser: ArgumentParser) -> None:
         type=text,
         default="",
         metavar="ID",
-        help="links the outcome to it (default: a new one)",
+        help="the outcome names it, too (default: a new one)",
     )
-    add("--at", type=moment, metavar="TIME", help="for a server that takes its time from the requests")
+    add("--at", type=moment, metavar="TIME", help="the request's time, for a server with clock = request")
     _server(parser)
 
 
@@ -72,7 +72,7 @@ def record(parser: ArgumentParser) -> None:
     """Every field of a RecordOutcomeRequest."""
     from routing.core.model import Fault
 
-    parser.add_argument("backend", type=text, metavar="BACKEND", help="which backend did it")
+    parser.add_argument("backend", type=text, metavar="BACKEND", help="the backend that did the operation")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--success", dest="success", action="store_true", help="the operation succeeded")
     how.add_argument("--failure", dest="success", action="store_false", help="the operation failed")
@@ -91,7 +91,10 @@ def record(parser: ArgumentParser) -> None:
         help=f"whose failure it was: {', '.join(Fault)} (default: {Fault.BACKEND})",
     )
     add(
-        "--at", type=moment, metavar="TIME", help="when it happened, any usual format, UTC if it says nothing"
+        "--at",
+        type=moment,
+        metavar="TIME",
+        help="when it happened, in any usual format; UTC without a time zone",
     )
     _server(parser)
 
@@ -129,7 +132,7 @@ def backends(parser: ArgumentParser) -> None:
 
 
 def replay(parser: ArgumentParser) -> None:
-    """What a trace does not say of itself, and who is to decide."""
+    """How to read a trace, and what decides: a router in this process, or a server."""
     from routing.replay.teach import Teach
 
     _path(
@@ -138,15 +141,21 @@ def replay(parser: ArgumentParser) -> None:
         )
     )
     add = parser.add_argument
-    hint = "of which outcomes the router hears: where it agrees with the trace, or all (default: matched)"
+    hint = (
+        "which outcomes teach the router: of rows where it agrees with the trace, or all (default: matched)"
+    )
     add("--teach", choices=[each.value for each in Teach], default=Teach.MATCHED, help=hint)
     add(
-        "--skip-invalid", action="store_true", help="count rows that are wrong, rather than stop at the first"
+        "--skip-invalid",
+        action="store_true",
+        help="skip and count invalid rows, rather than stop at the first",
     )
     _weighing(parser)
     _config(parser)
-    add("--seed", type=count, metavar="N", help="what the dice of `adaptive` come from (default: 0)")
-    _calling(parser.add_argument_group("a server to ask, rather than a router in this process").add_argument)
+    add("--seed", type=count, metavar="N", help="seed of the random numbers of `adaptive` (default: 0)")
+    _calling(
+        parser.add_argument_group("a server that decides, rather than a router in this process").add_argument
+    )
     _json(parser)
 
 
@@ -154,8 +163,8 @@ def token(parser: ArgumentParser) -> None:
     from routing.access.auth import ROLES
 
     add = parser.add_argument
-    add("--name", type=text, required=True, metavar="NAME", help="who calls, for limits and messages")
-    add("--role", choices=tuple(ROLES), required=True, help="what it may call")
+    add("--name", type=text, required=True, metavar="NAME", help="the caller's name, for limits and messages")
+    add("--role", choices=tuple(ROLES), required=True, help="what the caller may do")
     _json(parser)
 
 
@@ -179,7 +188,7 @@ def simulate(parser: ArgumentParser) -> None:
     _path(add("--picture", metavar="FILE", help=hint))
     hint = "write the config file of a server for --target, and play nothing"
     _path(add("--write-config", metavar="FILE", help=hint))
-    add("--list", action="store_true", help="name the scenarios and the policies, and play nothing")
+    add("--list", action="store_true", help="list the scenarios and the policies, and play nothing")
     hint = (
         "a server to play against, started with the file of --write-config; one scenario, strategy and seed"
     )
@@ -188,7 +197,7 @@ def simulate(parser: ArgumentParser) -> None:
 
 
 def completion(parser: ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that the script is for")
 
 
 def _purpose(parser: ArgumentParser) -> None:
@@ -212,7 +221,7 @@ def _choice(parser: ArgumentParser) -> None:
         action="append",
         type=text,
         metavar="ID",
-        help="leave this out; repeat for each",
+        help="exclude this backend; repeat for each",
     )
     add(
         "--require-tag",
@@ -220,7 +229,7 @@ def _choice(parser: ArgumentParser) -> None:
         action="append",
         type=text,
         metavar="TAG",
-        help="only with this tag; repeat for each",
+        help="only backends with this tag; repeat for each",
     )
     add(
         "--max-cost-usd", type=float, metavar="DOLLARS", help="only where it is expected to cost at most this"
@@ -252,7 +261,7 @@ def _place(parser: ArgumentParser) -> None:
 
 def _content(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("the content").add_argument
-    add("--hash", type=text, default="", metavar="HASH", help="identity of the content")
+    add("--hash", type=text, default="", metavar="HASH", help="hash that identifies the content")
     add("--type", type=text, default="", metavar="MIME", help="MIME type, such as image/png")
     add(
         "--size",
@@ -264,7 +273,7 @@ def _content(parser: ArgumentParser) -> None:
 
 
 def _server(parser: ArgumentParser) -> None:
-    add = parser.add_argument_group("the server to ask").add_argument
+    add = parser.add_argument_group("the server to call").add_argument
     add("--host", default=DEFAULT_HOST, help=f"where it listens (default: {DEFAULT_HOST})")
     add("--port", type=port, default=DEFAULT_PORT, help=f"where it listens (default: {DEFAULT_PORT})")
     _calling(add)
@@ -272,13 +281,24 @@ def _server(parser: ArgumentParser) -> None:
 
 
 def _calling(add: Callable[..., Action]) -> None:
-    add("--target", metavar="HOST:PORT", help="host and port at once")
-    add("--use-ssl", action="store_true", help="call by TLS, trusting what the system trusts")
-    _path(add("--ssl-ca", metavar="FILE", help="call by TLS, trusting the certificates in this PEM file"))
-    _path(add("--ssl-cert", metavar="FILE", help="call by TLS, showing the certificate in this PEM file"))
+    add("--target", metavar="HOST:PORT", help="host and port in one flag")
+    add("--use-ssl", action="store_true", help="call over TLS, with the system's certificate authorities")
+    _path(
+        add(
+            "--ssl-ca",
+            metavar="FILE",
+            help="call over TLS, with the certificate authorities in this PEM file",
+        )
+    )
+    _path(
+        add("--ssl-cert", metavar="FILE", help="call over TLS, with the client certificate in this PEM file")
+    )
     _path(add("--ssl-key", metavar="FILE", help="its private key"))
-    add("--token", help="say who calls; others on this machine can see it, so rather use ROUTING_TOKEN")
-    _path(add("--token-file", metavar="FILE", help="the same, from a file"))
+    add(
+        "--token",
+        help="the caller's token; other users of this machine can see a flag, but not ROUTING_TOKEN",
+    )
+    _path(add("--token-file", metavar="FILE", help="a file with the token"))
     add(
         "--timeout",
         type=seconds,
@@ -298,6 +318,6 @@ def _config(parser: ArgumentParser) -> None:
 
 
 def _path(action: Action) -> None:
-    """Has shells complete the flag as a path, if that is what it takes."""
+    """Lets shells complete the flag as a path, if it takes a file."""
     if action.metavar == "FILE":
         action.complete = dict(_FILE)  # type: ignore[attr-defined]  # read by shtab
