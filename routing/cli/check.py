@@ -1,6 +1,6 @@
-"""The test client: calls everything that a server has, and says what is off.
+"""`routing check`: calls every RPC of a running server, and reports what is wrong.
 
-Each check is a row of CHECKS. It says what came back, or raises Wrong with the reason.
+Each check is a row of CHECKS. It returns a description of the answer, or raises Wrong with the reason.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from routing.errors import RoutingError, listed
 
 
 def check(arguments: Namespace, screen: Screen) -> int:
-    """Runs every check, says each as it ends, and refuses where one failed."""
+    """Runs every check and prints its result; the exit code is REFUSED if one failed."""
     findings = asyncio.run(_check(arguments, screen))
     failed = sum(not finding.passed for finding in findings)
     if screen.as_json:
@@ -81,37 +81,38 @@ SERVICES = (ROUTING_SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE, REFLECTION_ALPH
 
 
 CONTENT_TYPE = "application/x-routing-check"
-"""Lets whoever reads the insights tell a check's decision and outcome from real ones."""
+"""Distinguishes a check's decision and outcome from real ones in the insights."""
 
 
 NO_STRATEGY = "no-such-strategy"
 
 
 SCORE_TOLERANCE = 1e-6
-"""How closely the contract promises `score` to equal the sum that a client can form."""
+"""The contract's tolerance between `score` and the sum that a client can compute."""
 
 
-MOST_SKEW_S = 300.0
-"""What the contract lets an outcome lie in the future; a clock further off refuses honest ones."""
+MAX_SKEW_S = 300.0
+"""An outcome may be at most so far in the future by the contract; a server whose clock is further
+behind refuses the outcomes of right clocks."""
 
 
 WINDOW_HOURS = 1
 
 
-UNHEARD = (RoutingError, StreamTerminatedError, H2Error, OSError)
-"""How a call can end without the answer that was asked for; a timeout is an OSError."""
+NO_ANSWER = (RoutingError, StreamTerminatedError, H2Error, OSError)
+"""Errors of a call that got no answer; a timeout is an OSError."""
 
 
 Answer = TypeVar("Answer")
 
 
 class Wrong(Exception):
-    """What came back is not what the contract says, or did not come."""
+    """The answer is not what the contract says, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check saw."""
+    """The result of one check; `said` describes the answer or what is wrong with it."""
 
     name: str
     passed: bool
@@ -121,7 +122,8 @@ class Finding:
 
 @dataclass(slots=True)
 class Probe:
-    """The two ways to call, what goes with every call, and what earlier checks leave for later ones."""
+    """The client and the raw channel to call with, the metadata of every call, and the results that
+    later checks need."""
 
     client: RoutingClient
     channel: Channel
@@ -132,26 +134,26 @@ class Probe:
 
     @property
     def chosen(self) -> Selection:
-        """The decision that the later checks are about."""
+        """The decision of the SelectBackend check."""
         if self.selection is None:
             raise Wrong("not tried, because SelectBackend failed")
         return self.selection
 
 
 async def examine(probe: Probe) -> AsyncIterator[Finding]:
-    """The findings, as they come; where nothing answers the first, no other is tried."""
-    heard = False
+    """The findings, one by one. If the server does not answer the first call, no other is made."""
+    answered = False
     for name, check in CHECKS:
         started = time.perf_counter()
         try:
             said, passed = await check(probe), True
         except (Wrong, GRPCError) as error:
-            said, passed, heard = _reason(error), False, True
-        except UNHEARD as error:
+            said, passed, answered = _reason(error), False, True
+        except NO_ANSWER as error:
             said, passed = _reason(error), False
-        heard = heard or passed
+        answered = answered or passed
         yield Finding(name, passed, said, (time.perf_counter() - started) * 1000)
-        if not heard:
+        if not answered:
             return
 
 
@@ -166,24 +168,24 @@ def _must(holds: bool, reason: str) -> None:
         raise Wrong(reason)
 
 
-def _on_time(at: datetime) -> None:
+def _check_clock(at: datetime) -> None:
     skew_s = (at - datetime.now(UTC)).total_seconds()
-    _must(abs(skew_s) <= MOST_SKEW_S, f"timestamp: the server's clock is {skew_s:+,.0f} s off")
+    _must(abs(skew_s) <= MAX_SKEW_S, f"timestamp: the server's clock is {skew_s:+,.0f} s off")
 
 
 async def _first(
-    probe: Probe, path: str, question: object, kind: type[Answer], *, watch: bool = False
+    probe: Probe, path: str, request: object, kind: type[Answer], *, watch: bool = False
 ) -> Answer:
-    """The first answer of a call outside the routing service; `watch` then hangs up."""
+    """The first answer of a call to another service; `watch` cancels the call after it."""
     async with probe.channel.request(
         path,
         Cardinality.UNARY_STREAM,
-        type(question),
+        type(request),
         kind,
         timeout=probe.timeout_s,
         metadata=probe.metadata,
     ) as stream:
-        await stream.send_message(question, end=True)
+        await stream.send_message(request, end=True)
         answer = await stream.recv_message()
         if watch:
             await stream.cancel()
@@ -233,7 +235,7 @@ async def reflection_alpha(probe: Probe) -> str:
 
 async def insights(probe: Probe) -> str:
     probe.before = await probe.client.insights(hours=WINDOW_HOURS)
-    _on_time(probe.before.at)
+    _check_clock(probe.before.at)
     total = fsum(probe.before.factor_weights.values())
     _must(abs(total - 1) <= SCORE_TOLERANCE, f"factor_weights sum to {total:.6f}; expected 1")
     return f"{len(probe.before.factor_weights)} weights, {len(probe.before.backend_scores)} backends"
@@ -243,7 +245,7 @@ async def select(probe: Probe) -> str:
     # Without a time of its own: it would move the clock of a server that replays a trace.
     request_id = uuid.uuid4().hex
     selection = await probe.client.select(content_type=CONTENT_TYPE, request_id=request_id)
-    _on_time(selection.at)
+    _check_clock(selection.at)
     echoed = selection.request_id
     _must(echoed == request_id, f"request_id: {echoed!r} came back; expected {request_id!r}")
     _must(bool(selection.backend_id), "backend_id is empty")
@@ -286,7 +288,7 @@ async def record(probe: Probe) -> str:
     answer = await probe.client.record(
         chosen.backend_id, True, request_id=chosen.request_id, content_type=CONTENT_TYPE
     )
-    _on_time(answer.at)
+    _check_clock(answer.at)
     _must(answer.recorded, f"not recorded: {answer.message}")
     return f"{chosen.backend_id}, success: {answer.message}"
 
@@ -312,7 +314,7 @@ async def metrics(probe: Probe) -> str:
         update = await anext(updates, None)
     if update is None or update.system is None or update.backends is None:
         raise Wrong("the stream's first update lacks the sections system or backends")
-    _on_time(update.at)
+    _check_clock(update.at)
     totals = update.system
     _must(
         totals.decisions_total >= 1 and totals.outcomes_total >= 1,
@@ -334,4 +336,4 @@ CHECKS: tuple[tuple[str, Callable[[Probe], Awaitable[str]]], ...] = (
     ("recorded", seen),
     ("StreamMetrics", metrics),
 )
-"""In the order in which they are made: later ones look at what earlier ones did."""
+"""In the order in which they run: later ones use the results of earlier ones."""

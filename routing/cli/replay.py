@@ -1,4 +1,4 @@
-"""`routing replay`: reads the flags, goes through the trace, shows what came of it."""
+"""`routing replay`: replays a trace by the flags, and shows the comparison."""
 
 import os
 from argparse import Namespace
@@ -34,7 +34,7 @@ def replay(arguments: Namespace, screen: Screen) -> int:
         with screen.working(lambda: _progress(trace, evaluation)):
             asyncio.run(_replay(arguments, screen, trace, evaluation))
     if not evaluation.rows:
-        got = f"{trace.skipped:,} wrong ones; the first: {trace.first_skipped}" if trace.skipped else "none"
+        got = f"{trace.skipped:,} invalid ones; the first: {trace.first_skipped}" if trace.skipped else "none"
         raise BadTrace(trace.name, 0, f"expected rows, got {got}")
     values = _values(arguments, trace, evaluation)
     screen.answer(values, *replay_view(values))

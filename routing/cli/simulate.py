@@ -1,4 +1,4 @@
-"""`routing simulate`: plays policies through simulated worlds, and shows how they did."""
+"""`routing simulate`: plays policies through simulated worlds, and shows their regret."""
 
 import os
 from argparse import Namespace
@@ -30,10 +30,10 @@ from routing.simulation.world import World
 FINE = 0
 
 DEFAULT_POLICIES = ("adaptive", "hybrid", "static", "random")
-"""What is played where nothing is named: ours, and what there is without learning."""
+"""The policies without --strategy and --policy: our two, and two that do not learn."""
 
 PICTURES = (".svg", ".html")
-"""The endings that say what kind of picture is wanted."""
+"""File name endings of --picture."""
 
 COLUMNS = ("policy", ">regret", ">success", ">mean", ">p99", ">$/1,000", ">left after", ">back after")
 
@@ -123,7 +123,7 @@ def _write_config(arguments: Namespace, scenarios: Sequence[Scenario], screen: S
 
 
 def _picture_kind(path: str | None) -> str:
-    """The ending of the file that a picture is wanted in; empty where none is."""
+    """The ending of the picture's file name; empty without a picture."""
     if path is None:
         return ""
     ending = PurePath(path).suffix.lower()
@@ -140,7 +140,7 @@ def _write(flag: str, path: str, text: str) -> None:
 
 
 def _configured(path: str | None) -> tuple[Sequence[Backend], Weights | None]:
-    """The backends and weights of a config file that was named; else the worlds draw their own."""
+    """The backends and weights of the config file; without one, worlds draw their own."""
     if path is None:
         return (), None
     settings = load_config(path=path, environment=os.environ)

@@ -1,4 +1,4 @@
-"""Calls that are answered there and then, or after a moment's wait, without a task."""
+"""Replies of calls that run without a task: at once, or after one wait for a future."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -13,7 +13,7 @@ from routing.rpc.response_headers import HeaderFields, Trailers, error_response
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The one message of a unary call, behind its prefix; or, where `status` is not OK, why there is none."""
+    """The one message of a unary call, with its prefix; or the error, if `status` is not OK."""
 
     data: bytes
     status: Status = Status.OK
@@ -21,7 +21,7 @@ class Reply:
     trailers: Trailers = ()
 
     def error_headers(self) -> HeaderFields:
-        """The one header block that is the response where `status` is not OK."""
+        """The one header block of an error response."""
         return error_response(self.status, self.message, self.trailers)
 
 
@@ -29,58 +29,58 @@ Work = Coroutine[Any, Any, Reply]
 
 
 def advance(work: Work) -> Reply | asyncio.Future[Any]:
-    """Does as much of the work as can be done now: its reply, or what it waits for."""
+    """Runs the work until it waits. Returns its reply, or the future that it waits for."""
     try:
-        come = work.send(None)
-        if isinstance(come, asyncio.Future):
-            return come
-        work.throw(RuntimeError("a method that may wait for a moment waits for its next turn"))
+        awaited = work.send(None)
+        if isinstance(awaited, asyncio.Future):
+            return awaited
+        work.throw(RuntimeError("a method on the fast path may await a future only, not a turn of the loop"))
     except StopIteration as done:
         return cast(Reply, done.value)
-    raise RuntimeError("a method goes on after its fault")
+    raise RuntimeError("a method goes on after an error was raised in it")
 
 
 class PendingReply:
-    """A reply that is still to come, and the work that waits for something first.
+    """The reply of work that waits for a future.
 
-    Does what a task would do, at a third of its cost: callbacks run at once, and there is no
-    way to cancel. `ended` is called with the reply first.
+    It does what a task does, at a third of the cost: callbacks run at once, and it cannot be
+    cancelled. `ended` is called with the reply first, then the callback of `then`.
     """
 
-    __slots__ = ("_ended", "_reply", "_tell", "_work")
+    __slots__ = ("_callback", "_ended", "_reply", "_work")
 
     def __init__(self, work: Work, waits_for: asyncio.Future[Any], ended: Callable[[Reply], None]) -> None:
         self._work = work
         self._ended = ended
         self._reply: Reply | None = None
-        self._tell: Callable[[Reply], None] | None = None
+        self._callback: Callable[[Reply], None] | None = None
         waits_for.add_done_callback(self._go_on)
 
-    def then(self, tell: Callable[[Reply], None]) -> None:
-        """Tells the one who wants the reply, now or when it comes."""
-        self._tell = tell
+    def then(self, callback: Callable[[Reply], None]) -> None:
+        """Calls back with the reply, at once if it is known."""
+        self._callback = callback
         if self._reply is not None:
-            tell(self._reply)
+            callback(self._reply)
 
     def _go_on(self, _: asyncio.Future[Any]) -> None:
-        come = advance(self._work)
-        if not isinstance(come, Reply):
-            come.add_done_callback(self._go_on)
+        reply = advance(self._work)
+        if not isinstance(reply, Reply):
+            reply.add_done_callback(self._go_on)
             return
-        self._reply = come
-        self._ended(come)
-        if self._tell is not None:
-            self._tell(come)
+        self._reply = reply
+        self._ended(reply)
+        if self._callback is not None:
+            self._callback(reply)
 
 
 FastPathHandler = Callable[[bytes, Caller], Reply | PendingReply]
-"""Answers the bytes of one message, given without their prefix, now or a little later. Gets
+"""Answers one message, given as bytes without their prefix, at once or after a wait. Gets
 the caller: the same object for all calls of a connection whose header blocks are the same."""
 
 
 @runtime_checkable
 class FastPathServable(Protocol):
-    """A servable some of whose methods can also be answered there and then."""
+    """A servable some of whose methods can be answered on the fast path."""
 
     @property
     def fast_path_handlers(self) -> Mapping[str, FastPathHandler]:

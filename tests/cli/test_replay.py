@@ -123,7 +123,7 @@ def test_oddities_of_the_trace_are_reported(replay: Any, tmp_path: Path) -> None
         (
             csv_lines("timestamp,backend_id", "x,s3"),
             ["--skip-invalid"],
-            "trace: expected rows, got 1 wrong ones; the first: trace: line 2: timestamp: expected",
+            "trace: expected rows, got 1 invalid ones; the first: trace: line 2: timestamp: expected",
         ),
         (json_lines([{}]), ["--config", "absent.toml"], "absent.toml: expected a file that can be read"),
         (

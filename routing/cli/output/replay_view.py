@@ -11,11 +11,11 @@ _WIDTH = 100
 """Characters of a line of prose; with its first column it fits the narrowest of our tables."""
 
 _FEW_OUTCOMES = 100
-"""With fewer a success rate near 0.95 is off by two percent as a matter of course, and a 99th
-percentile is one or two of the outcomes."""
+"""With fewer, the standard error of a success rate near 0.95 is two percent, and the 99th percentile is
+one or two of the outcomes."""
 
 _FAR_ERRORS = 4.0
-"""Standard errors between a mean weight and 1 that chance brings about once in 16,000 traces."""
+"""Standard errors between a mean weight and 1 that occur by chance once in 16,000 traces."""
 
 _WHY_NONE = "unknown, not eligible or suspended"
 
@@ -50,7 +50,7 @@ _MODELLED = MappingProxyType(
 
 
 def replay_view(values: Values) -> tuple[Block, ...]:
-    """The trace and the router, who got what, what was seen, what is modelled, and how to read it."""
+    """The trace and the router, traffic by backend, outcomes seen and modelled, and how to read them."""
     seen, modelled = values["seen"], values["modelled"]
     router = "router, weighted" if values["weighted"] else "router, where it agreed"
     lines = {"logged, all": seen["logged"], router: seen["router"]}
@@ -79,7 +79,7 @@ def _headings(values: Values) -> Iterator[TableRow]:
 
 
 def _complaints(values: Values) -> Iterator[str]:
-    """What of the trace was not as one would expect: never passed over in silence."""
+    """Notices about rows that were skipped, refused or put in order."""
     trace = values["trace"]
     notices = (
         ("rows that stood behind later ones, put in order", trace["out_of_order"], ""),
