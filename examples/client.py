@@ -79,7 +79,7 @@ async def main(target: str) -> int:
             await store_with_a_second_choice(client)
             await show_what_was_learned(client)
         except NoBackend as error:
-            print(f"nobody may serve this: {error.message}", file=sys.stderr)
+            print(f"no backend may serve this: {error.message}", file=sys.stderr)
             return 1
         except RoutingCallError as error:
             print(f"the router says {error}", file=sys.stderr)
