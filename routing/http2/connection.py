@@ -105,7 +105,11 @@ class ServerProtocol(protocol.H2Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        fast_path, at, budget = self._fast_path, 0, self.connection.budget
+        self._process(data, 0)
+
+    def _process(self, data: bytes, at: int) -> None:
+        """Processes a read from there on."""
+        fast_path, budget = self._fast_path, self.connection.budget
         enough, until = budget.spent + self._limits.turn, self._clock() + self._limits.turn_seconds
         fast_path.begin(self._limits.max_streams - len(self.handler.tasks), until)
         while not self._ended and (at := fast_path.take(data, at)) < len(data):
@@ -114,19 +118,20 @@ class ServerProtocol(protocol.H2Protocol):
             at = end
             paid = budget.spent >= enough
             if at < len(data) and (paid or self._clock() > until):
-                self._pause_reading(data[at:], self._limits.pause_seconds if paid else 0.0)
+                self._pause_reading(data, at, self._limits.pause_seconds if paid else 0.0)
                 break
         if fast_path.answered:
             self.connection.write_out()
         if fast_path.answered or self._frame_filter.leaving:
             self._answered()
 
-    def _pause_reading(self, data: bytes, pause_seconds: float) -> None:
-        """Processes these bytes after a pause, so that other connections get their turn first."""
+    def _pause_reading(self, data: bytes, at: int, pause_seconds: float) -> None:
+        """Processes the rest of a read after a pause, so that other connections get their turn first.
+        The read is kept as it is: copies of what is left, each a little shorter, fragment the heap."""
 
         def resume() -> None:
             self.connection.transport.resume_reading()
-            self.data_received(data)
+            self._process(data, at)
 
         self.connection.transport.pause_reading()
         schedule = self._owner.shared.schedule

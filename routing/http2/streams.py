@@ -5,6 +5,7 @@ object for each frame; its stream waits without limit for a client that does not
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +17,10 @@ from h2.exceptions import StreamClosedError
 from routing.http2.budget import MAX_FRAME_BYTES
 from routing.http2.output import ConnectionOutput
 
+CHUNK_BYTES = 16_384
+"""Data is held in chunks of a frame. In one growing piece for each request, parts of many requests fragment
+the heap: with 20 connections 20 to 47 MB stayed resident of 8 MiB held, and 9 to 29 with chunks."""
+
 
 class Buffer:
     """The bytes of a request that have arrived and are not read yet.
@@ -24,31 +29,36 @@ class Buffer:
     waits for more than the buffer has. `hold` is called with each change of the size.
     """
 
-    __slots__ = ("_acknowledge", "_data", "_ended", "_hold", "_unacked", "_waiter", "_wanted")
+    __slots__ = ("_acknowledge", "_chunks", "_ended", "_hold", "_size", "_unacked", "_waiter", "_wanted")
 
     def __init__(self, acknowledge: Callable[[int], None], hold: Callable[[int], None]) -> None:
         self._acknowledge = acknowledge
         self._hold = hold
-        self._data = bytearray()
+        self._chunks: deque[bytearray] = deque()
+        self._size = 0
         self._unacked = 0
         self._ended = False
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Buffer {len(self._data)} bytes{' ended' * self._ended}>"
+        return f"<Buffer {self._size} bytes{' ended' * self._ended}>"
 
     def __len__(self) -> int:
-        return len(self._data)
+        return self._size
 
     def add(self, data: bytes, ack_size: int) -> None:
         """Takes the bytes of one DATA frame; `ack_size` counts its padding too."""
-        self._data += data
+        if self._chunks and len(self._chunks[-1]) + len(data) <= CHUNK_BYTES:
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(bytearray(data))
+        self._size += len(data)
         self._hold(len(data))
         self._unacked += ack_size
         if self._wanted:
             self._ack(self._unacked)
-            if len(self._data) >= self._wanted:
+            if self._size >= self._wanted:
                 self._wake()
 
     def eof(self) -> None:
@@ -62,16 +72,15 @@ class Buffer:
         Raises AssertionError if the request ends in between, as grpclib's buffer does, so both
         are used in the same way.
         """
-        if len(self._data) < size and not self._ended:
+        if self._size < size and not self._ended:
             await self._wait(size)
-        if len(self._data) < size:
-            if not self._data:
+        if self._size < size:
+            if not self._size:
                 return b""
             raise AssertionError("Received less data than expected")
-        taken = bytes(self._data[:size])
-        del self._data[:size]
+        taken = self._take(size)
         self._hold(-size)
-        self._ack(min(size, self._unacked) if self._data else self._unacked)
+        self._ack(min(size, self._unacked) if self._size else self._unacked)
         return taken
 
     def unacked_size(self) -> int:
@@ -82,8 +91,22 @@ class Buffer:
 
     def drop(self) -> None:
         """Drops the data at once; its acknowledgement waits for the stream's release."""
-        self._hold(-len(self._data))
-        self._data.clear()
+        self._hold(-self._size)
+        self._chunks.clear()
+        self._size = 0
+
+    def _take(self, size: int) -> bytes:
+        self._size -= size
+        taken = []
+        while size:
+            chunk = self._chunks[0]
+            taken.append(bytes(chunk[:size]))
+            size -= len(taken[-1])
+            if len(taken[-1]) == len(chunk):
+                self._chunks.popleft()
+            else:
+                del chunk[: len(taken[-1])]
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     async def _wait(self, size: int) -> None:
         self._ack(self._unacked)

@@ -95,7 +95,7 @@ def held(turn: int) -> bytes | None:
 @dataclass(frozen=True)
 class Attack:
     """`send` gives what goes out in each turn, or None to wait with what is there. `reads` is
-    False for one that does not even take what the server says."""
+    False for one that does not even take what the server says. The server may keep `most_mb`."""
 
     send: Callable[[int], bytes | None]
     connections: int = 1
@@ -103,6 +103,7 @@ class Attack:
     reads: bool = True
     reconnects: bool = False
     cut_off: bool = True
+    most_mb: float = 20.0
 
 
 ATTACKS: dict[str, Attack] = {
@@ -153,7 +154,7 @@ ATTACKS: dict[str, Attack] = {
         lambda turn: b"x" * 65_536 if turn else raw(DATA, stream=1, length=(16 << 20) - 1)
     ),
     "parts of requests": Attack(held, cut_off=False),
-    "parts of requests, 20 connections": Attack(held, 20, cut_off=False),
+    "parts of requests, 20 connections": Attack(held, 20, cut_off=False, most_mb=40.0),
     "no window for 200 answers": Attack(
         lambda turn: whole_call(nth(turn), INSIGHTS) if turn < 200 else None,
         greeting=NO_WINDOW,
