@@ -237,3 +237,22 @@ def test_beyond_the_limit_the_effect_with_the_least_evidence_is_evicted() -> Non
 
 def test_what_it_holds_can_be_seen() -> None:
     assert repr(effects_of([((OWN, "cell:a"), 0.5, 0.3, 0.0)])) == "Effects(['', 'cell:a'])"
+
+
+@pytest.mark.parametrize("place", [0, 20, MAX_EFFECTS - 1], ids=["first", "in between", "last"])
+def test_an_evicted_effect_leaves_what_is_known_of_the_others(place: int) -> None:
+    """With OWN, there is one effect more than there is room for; the last comes by a merge."""
+    types = [f"type:{number:02}" for number in range(MAX_EFFECTS - 1)]
+    types.insert(place, "type:rare")
+    effects, last = Effects(), Effects()
+    for name in types:
+        for _ in range(1 if name == "type:rare" else 3):
+            (last if name == types[-1] else effects).note((OWN, name), 0.5, 0.2, at=0.0)
+    known = {(one, other): entries for one, other, *entries in effects.snapshot()["information"]}
+    effects.merge(last.snapshot())
+    merged = effects.snapshot()
+    after = {(one, other): entries for one, other, *entries in merged["information"]}
+    assert set(merged["effects"]) == {OWN, *types} - {"type:rare"}
+    for pair, entries in known.items():
+        if "type:rare" not in pair and pair != (OWN, OWN):
+            assert after[pair] == entries
