@@ -134,9 +134,9 @@ class Access:
                 for each in self._files:
                     await each.check()
                 note_current(all(each.current for each in self._files))
-            # Parsers of files raise many types, and this task is not awaited: an error that ended it
-            # would go unnoticed, and no renewed certificate would be loaded again.
             except Exception:
+                # Parsers of files raise many types, and this task is not awaited: an error that ended it
+                # would go unnoticed, and no renewed certificate would be loaded again.
                 log.exception("checking files failed")
             await sleep(self._server.reload_seconds)
 

@@ -155,7 +155,7 @@ class Listener:
                     log.info("connections are taken again connections=%d", len(self.connections))
                 for connection in list(self.connections):
                     connection.check(now)
-            # Without this, an error about one connection would end the task unseen, and leave all
-            # other connections without their time limits.
             except Exception:
+                # Without this, an error about one connection would end the task unseen, and leave all
+                # other connections without their time limits.
                 log.exception("checking connections failed")

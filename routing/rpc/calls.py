@@ -196,9 +196,9 @@ class Calls:
             # The client has cancelled, or was reset because it does not read: no status
             # reaches it, and the server is not at fault.
             status = Status.CANCELLED
-        # A handler may raise anything, and the client must receive a status, not a broken stream:
-        # `status_and_message` maps our own errors; any other is a bug, logged with its traceback.
         except Exception as error:
+            # A handler may raise anything, and the client must receive a status, not a broken stream:
+            # `status_and_message` maps our own errors; any other is a bug, logged with its traceback.
             status, message = status_and_message(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)
@@ -244,9 +244,9 @@ class Calls:
                 method.function(request, caller) if method.takes_caller else method.function(request)
             )
             return Reply(framed(self._codec.encode(response, method.reply_type)))
-        # As in `_handle`: whatever a handler raises becomes a status. An exception that escaped
-        # here would end the connection and all other calls on it.
         except Exception as error:
+            # As in `_handle`: whatever a handler raises becomes a status. An exception that escaped
+            # here would end the connection and all other calls on it.
             status, message = status_and_message(error)
             if status is Status.INTERNAL:
                 log.exception("call failed method=%s", method.path)

@@ -176,9 +176,9 @@ class Journal:
                 await self._commit()
             except StoreError as error:
                 self._fail(error.message)
-            # Callers wait for this task's commits; if an unexpected error ended it, they would wait
-            # for ever. So any error fails this commit, and the next round retries.
             except Exception:
+                # Callers wait for this task's commits; if an unexpected error ended it, they would wait
+                # for ever. So any error fails this commit, and the next round retries.
                 log.exception("journal failed")
                 self._fail("an internal error")
 
