@@ -62,7 +62,8 @@ perfect record would prove a change."""
 
 MIN_HYPOTHESIS_PROBABILITY = 3e-3
 """Less probable hypotheses are dropped. This bounds the work, and how much an outcome that no
-hypothesis predicted can revive."""
+hypothesis predicted can revive. It is relative to the rarity of a change: a rare one starts far below
+and was dropped before a second outcome could confirm it."""
 
 MIN_CHANGE_PROBABILITY = 0.02
 """Changes less probable than this are ignored. Most backends then have none most of the time,
@@ -196,7 +197,7 @@ def _hypotheses(
         hypotheses = [
             (weight / total, level, began)
             for weight, level, began in updated
-            if weight > MIN_HYPOTHESIS_PROBABILITY * total
+            if weight > MIN_HYPOTHESIS_PROBABILITY * rarity * total
         ]
     return [(probability, level, clock - began) for probability, level, began in hypotheses]
 

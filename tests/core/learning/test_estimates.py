@@ -408,6 +408,25 @@ def test_where_a_condition_may_hold_or_not_little_is_sure(odd: dict[str, Any]) -
     assert said(after=1800.0) > 2.0 * calm
 
 
+def test_a_draw_of_a_type_that_began_to_fail_may_succeed_rarely() -> None:
+    lesson = Lesson()
+    fine, failing = ((*HERE[:-1], f"type:{name}") for name in ("text/plain", "video/mp4"))
+    for number in range(60):
+        lesson.note(context=failing if number % 3 == 0 else fine)
+    for number in range(18):
+        lesson.note(number % 3 > 0, context=failing if number % 3 == 0 else fine)
+
+    def mean(context: tuple[str, ...]) -> float:
+        dice = Random(0)
+        drawn = [
+            lesson.learning.draw(BACKEND, context, 1_000_000, None, now=lesson.now, random=dice)
+            for _ in range(300)
+        ]
+        return sum(one.success_probability for one in drawn) / len(drawn)
+
+    assert mean(failing) < 0.3 < 0.8 < mean(fine)
+
+
 # --- merging ---
 
 notes = st.lists(
