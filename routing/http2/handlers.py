@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from routing.http2.budget import Http2Limits
-from routing.http2.headers import Headers, Refusal, as_served, oversize, refusal, timeout_s
+from routing.http2.headers import Headers, Refusal, as_served, list_bytes, refusal, timeout_s
 from routing.http2.streams import CallStream
 from routing.rpc.reply import PendingReply, Reply
 from routing.rpc.response_headers import INITIAL_HEADERS, OK_TRAILERS, error_response
@@ -69,6 +69,8 @@ class CallHandler(protocol.AbstractHandler):
         stream.opened_at = self._clock()
         handler = self._mapping.get(dict(headers)[":path"])
         stream.client_streaming = handler is not None and handler.cardinality.client_streaming
+        if not (stream.ended or stream.client_streaming):
+            stream.hold_headers(list_bytes(headers))
         refused = (
             self._watch(stream) if handler is not None and handler.cardinality.server_streaming else None
         )
@@ -98,6 +100,7 @@ class CallHandler(protocol.AbstractHandler):
         if stream in self.watches:
             self.watches.remove(stream)
             shared.watches -= 1
+        stream.forget_headers()
         release_stream()
         shared.forget(stream)  # a stream of an ended connection may still hold request bytes
         self._reset_if_open(stream, task)
@@ -111,7 +114,7 @@ class CallHandler(protocol.AbstractHandler):
             task.cancel()
 
     async def _answer(self, stream: CallStream, headers: Headers) -> None:
-        refused = oversize(headers, self._limits.max_header_list_bytes) or refusal(headers)
+        refused = refusal(headers)
         if refused is None:
             timeout = timeout_s(headers)
             left = None if timeout is None else timeout - (self._clock() - stream.opened_at)

@@ -146,6 +146,7 @@ class CallStream(protocol.Stream):
         self.ended = False
         self.client_streaming = False
         self.opened_at = 0.0
+        self._header_bytes = 0
         self.cancel: Callable[[], object] = lambda: None
 
     @property
@@ -157,6 +158,18 @@ class CallStream(protocol.Stream):
         self.connection.hold(size_bytes)
         self.connection.shared.hold(self, size_bytes)
 
+    def hold_headers(self, size_bytes: int) -> None:
+        """Counts the header fields as bytes of an unfinished request, until it is complete: a client may
+        open many requests and end none."""
+        self._header_bytes = size_bytes
+        self._hold(size_bytes)
+
+    def forget_headers(self) -> None:
+        """The request is complete or has been given up."""
+        size_bytes, self._header_bytes = self._header_bytes, 0
+        if size_bytes:
+            self._hold(-size_bytes)
+
     def give_up(self) -> None:
         """Evicts a call with an unfinished request, because others need the memory.
 
@@ -164,6 +177,7 @@ class CallStream(protocol.Stream):
         until then as many bytes again may arrive.
         """
         self._held.drop()
+        self.forget_headers()
         if self.closable:
             self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
         if self.wrapper is not None:
@@ -173,6 +187,7 @@ class CallStream(protocol.Stream):
     def end_request(self) -> None:
         """Ends the request with the bytes that have arrived, as if the client had ended it."""
         self.ended = True
+        self.forget_headers()
         self.buffer.eof()
 
     def __ended__(self) -> None:

@@ -108,6 +108,9 @@ def _stop_signal() -> Iterator[asyncio.Future[str]]:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def stop(number: signal.Signals) -> None:
+        if received.done():  # both signals were pending: this is the second
+            signal.raise_signal(number)
+            return
         received.set_result(number.name)
         for each in STOP_SIGNALS:
             loop.remove_signal_handler(each)

@@ -201,6 +201,27 @@ async def test_a_header_list_past_the_limit_ends_its_call_alone(path: str, fast_
         assert (await peer.status(neighbour.stream_id))[0] == 0
 
 
+async def test_header_lists_past_the_limit_cost_their_connection_tokens() -> None:
+    """The answers do not earn them back: such a block is decoded only to be refused."""
+    async with serving(burst=20, refill_per_s=0.001) as server, abused(server) as peer:
+        for _ in range(22):
+            peer.call(**{f"key-{n}": "x" * 200 for n in range(80)})
+        goodbye = await peer.goodbye()
+        assert goodbye.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+        assert goodbye.additional_data == b"too many streams that had to be refused"
+
+
+async def test_a_header_list_past_the_limit_waits_for_no_reader() -> None:
+    """Its fields are dropped at once, also if its client does not read the answer."""
+    async with serving() as server:
+        peer = await server.peer()
+        for _ in range(50):
+            peer.call(**{f"key-{n}": "x" * 200 for n in range(80)})
+        await peer.alive()
+        (connection,) = server.listener.connections
+        assert not connection.handler.tasks
+
+
 async def test_a_header_list_within_the_limit_is_served() -> None:
     async with serving() as server:
         peer = await server.peer()

@@ -36,7 +36,8 @@ async def test_unfinished_requests_of_all_connections_are_limited_and_the_oldest
         streams = [await half_a_request(peer) for peer in peers]
         for peer, stream in list(zip(peers, streams, strict=True))[:3]:
             assert await peer.reset(stream) == ErrorCodes.ENHANCE_YOUR_CALM
-        assert server.listener.shared.held_bytes == 3 * PART  # the prefix is read
+        # The prefix is read, and the header fields count, too.
+        assert 3 * PART < server.listener.shared.held_bytes < 3 * (PART + 1_000)
         rest = message(b"x" * (1 << 20))
         last = peers[0].headers(path="/test.Test/Length")
         peers[0].write(last)
@@ -49,9 +50,26 @@ async def test_what_was_held_is_forgotten_however_its_connection_ends() -> None:
         left, wrong = await server.peer(), await server.peer()
         for peer in (left, wrong):
             await half_a_request(peer)
-        assert server.listener.shared.held_bytes == 2 * PART
+        assert 2 * PART < server.listener.shared.held_bytes < 2 * (PART + 1_000)
         left.writer.transport.abort()
         wrong.write(raw(PING, b"of a wrong length"))
+        await server.until(lambda: server.listener.shared.held_bytes == 0)
+
+
+async def test_header_fields_of_requests_that_do_not_end_are_limited_and_the_oldest_is_dropped() -> None:
+    fields = {f"key-{n}": "x" * 200 for n in range(60)}
+    async with serving(max_held_in_all_bytes=4 * PART) as server, abused(server):
+        peers = [await server.peer() for _ in range(4)]
+        for peer in peers:
+            peer.write(*[peer.headers(**fields) for _ in range(20)])
+            await peer.alive()
+        assert await peers[0].reset(1) == ErrorCodes.ENHANCE_YOUR_CALM
+        assert 3 * PART < server.listener.shared.held_bytes <= 4 * PART
+        last = 39  # the newest of the newest connection is still open, and is answered once it ends
+        peers[3].write(DataFrame(last, data=message(b"hello"), flags=["END_STREAM"]))
+        assert (await peers[3].status(last))[0] == 0
+        for peer in peers:
+            peer.writer.transport.abort()
         await server.until(lambda: server.listener.shared.held_bytes == 0)
 
 
