@@ -69,6 +69,7 @@ class CallHandler(protocol.AbstractHandler):
         stream.opened_at = self._clock()
         handler = self._mapping.get(dict(headers)[":path"])
         stream.client_streaming = handler is not None and handler.cardinality.client_streaming
+        stream.request_headers = headers
         if not (stream.ended or stream.client_streaming):
             stream.hold_headers(list_bytes(headers))
         refused = (
@@ -78,7 +79,7 @@ class CallHandler(protocol.AbstractHandler):
         if deferred is not None:
             answer = self._send_reply(stream, deferred)
         else:
-            answer = self._refuse(stream, refused) if refused else self._answer(stream, headers)
+            answer = self._refuse(stream, refused) if refused else self._answer(stream)
         task = asyncio.get_running_loop().create_task(answer)
         self.tasks[stream] = task
         stream.cancel = task.cancel
@@ -113,7 +114,8 @@ class CallHandler(protocol.AbstractHandler):
         for task in self.tasks.values():
             task.cancel()
 
-    async def _answer(self, stream: CallStream, headers: Headers) -> None:
+    async def _answer(self, stream: CallStream) -> None:
+        headers, stream.request_headers = stream.request_headers, ()
         refused = refusal(headers)
         if refused is None:
             timeout = timeout_s(headers)

@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 
 from routing.http2.budget import MAX_FRAME_BYTES
+from routing.http2.headers import Headers
 from routing.http2.output import ConnectionOutput
 
 CHUNK_BYTES = 16_384
@@ -132,7 +133,7 @@ class CallStream(protocol.Stream):
     """grpclib's stream with a bounded buffer, and with a timeout for clients that do not read.
 
     `ended` once the request is complete; `client_streaming` if the request may stay open without
-    limit; `cancel` ends the task that answers.
+    limit; `request_headers` until the task that answers takes them; `cancel` ends that task.
     """
 
     connection: ConnectionOutput
@@ -146,6 +147,7 @@ class CallStream(protocol.Stream):
         self.ended = False
         self.client_streaming = False
         self.opened_at = 0.0
+        self.request_headers: Headers = ()
         self._header_bytes = 0
         self.cancel: Callable[[], object] = lambda: None
 
@@ -177,6 +179,7 @@ class CallStream(protocol.Stream):
         until then as many bytes again may arrive.
         """
         self._held.drop()
+        self.request_headers = ()  # the task that would read them may begin only in a later turn
         self.forget_headers()
         if self.closable:
             self.reset_nowait(ErrorCodes.ENHANCE_YOUR_CALM)
