@@ -105,6 +105,7 @@ def _open_sqlite(
     lock.take()
     try:
         file.open()
+        lock.hold_wal()
         if clock is not None:
             clock.resume(file.clock_ahead_s())
         restored = restore(file, router, latest=latest())

@@ -72,7 +72,7 @@ def main() -> None:
         suspension=SuspensionRules(**task["suspension"]),
         **task["routing"],
     )
-    file.open()
+    file.open(create=False)
     try:
         fold(file, router, latest=task["latest"])
     finally:

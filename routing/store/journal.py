@@ -142,6 +142,7 @@ class Journal:
             self._compaction.cancel()
             await asyncio.wait([self._compaction])
         try:
+            await self._note_replaced_file()
             if self._failing or self._lost:
                 # No calls are open any more, so this can take the time that a whole snapshot needs.
                 snapshot = self._router.snapshot(now=float("-inf"))
@@ -152,6 +153,14 @@ class Journal:
         except StoreError as error:
             log.error("state is lost in part reason=%s", error.message)
         self._lock.release()
+
+    async def _note_replaced_file(self) -> None:
+        """A file that was removed or replaced since the last commit counts as a failure: what was
+        acknowledged before is in the router's memory only."""
+        try:
+            await _in_thread(self._file.check_same_file)
+        except StoreError as error:
+            self._fail(error.message)
 
     def _buffer(self, row: EventRow) -> bool:
         """Buffers an event; False if there is no room for it."""
@@ -193,6 +202,7 @@ class Journal:
         try:
             if self._failing:
                 await _in_thread(self._file.reopen)
+                await _in_thread(self._lock.hold_wal)
             await self._store_clock()
             size_bytes = await _in_thread(self._file.append, self._number, rows)
         # Any error, cancellation included: the waiting callers must learn that nothing was stored.

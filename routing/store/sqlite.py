@@ -90,6 +90,12 @@ class Entry(NamedTuple):
     size_bytes: int
 
 
+def wal_of(path: Path) -> Path:
+    """The file in which SQLite keeps the latest commits: beside the file that symbolic links lead to."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-wal")
+
+
 class SqliteFile:
     """A connection to one state file. Any thread may use it, but only one at a time.
 
@@ -99,7 +105,9 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._wal = path
+        self._status: os.stat_result | None = None
+        self._wal_status: os.stat_result | None = None
 
     def __repr__(self) -> str:
         return f"<SqliteFile {self._path}{'' if self._connection else ' closed'}>"
@@ -109,19 +117,21 @@ class SqliteFile:
         """The path of the file."""
         return self._path
 
-    def open(self) -> None:
-        """Opens the file, or creates it; a file of another format or application is refused.
+    def open(self, *, create: bool = True) -> None:
+        """Opens the file, or creates it; a file of another format or application is refused. Only
+        the holder of the lock may create it.
 
         Also writes once, to detect a read-only file or a full disk at start.
         """
         with self._as_store_errors():
-            address = f"file:{quote(str(self._path))}?mode=rwc"
+            address = f"file:{quote(str(self._path))}?mode={'rwc' if create else 'rw'}"
             self._connection = sqlite3.connect(
                 address, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
             try:
                 self._prepare()
-                self._inode = os.stat(self._path).st_ino
+                self._wal = wal_of(self._path)
+                self._status, self._wal_status = os.stat(self._path), os.stat(self._wal)
             # Any error, Ctrl-C included: an open connection would keep its lock.
             except BaseException:
                 self.close()
@@ -136,10 +146,10 @@ class SqliteFile:
 
     def reopen(self) -> None:
         """Replaces the connection, whose state is unknown after an error."""
-        self._check_same_file()
+        self.check_same_file()
         with contextlib.suppress(StoreError):
             self.close()
-        self.open()
+        self.open(create=False)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -170,7 +180,7 @@ class SqliteFile:
 
     def write_clock_ahead_s(self, ahead_s: float) -> None:
         """Stores how far the wall clock is ahead of the times in the file."""
-        self._check_same_file()
+        self._check_same_files()
         with self._as_store_errors():
             self._run("UPDATE current SET clock_ahead_s = ?", ahead_s)
 
@@ -200,7 +210,7 @@ class SqliteFile:
         and holds the first of the same rows.
         """
         events = json.dumps(rows, separators=(",", ":"))
-        self._check_same_file()
+        self._check_same_files()
         with self._as_store_errors():
             self._run("INSERT OR REPLACE INTO journal VALUES (?, ?)", number, events)
         return len(events)
@@ -210,7 +220,11 @@ class SqliteFile:
         with contextlib.suppress(StoreError):
             self.close()
         if self._path.exists():
-            self._check_same_file()
+            try:
+                self.check_same_file()
+            except StoreError:
+                self._set_wal_aside()
+                raise
         self.open()
         self.write_snapshot(snapshot, instead_of=self.position().generation, through=through)
 
@@ -230,6 +244,14 @@ class SqliteFile:
             else:
                 self._run("DELETE FROM snapshot WHERE generation = ?", generation)
         return replaced
+
+    def _set_wal_aside(self) -> None:
+        """Renames our PATH-wal to PATH-wal.orphan: the next start would apply it to the file that is
+        in the place of ours now, and destroy both."""
+        with self._as_store_errors(), contextlib.suppress(FileNotFoundError):
+            if self._wal_status is not None and os.path.samestat(os.stat(self._wal), self._wal_status):
+                self._wal.rename(f"{self._wal}.orphan")
+                self._wal.with_name(self._wal.name.removesuffix("-wal") + "-shm").unlink()
 
     def _drop_superseded(self, generation: int, through: int) -> None:
         """Deletes in small statements. A crash leaves rows that the next snapshot's call deletes."""
@@ -257,11 +279,21 @@ class SqliteFile:
             self._connection.executescript(SCHEMA)
         self._run("UPDATE current SET one = 1")
 
-    def _check_same_file(self) -> None:
+    def check_same_file(self) -> None:
         """StoreError if the path is another file now: SQLite keeps writing to a deleted or renamed file."""
         with self._as_store_errors():
-            if os.stat(self._path).st_ino != self._inode:
+            if self._status is None or not os.path.samestat(os.stat(self._path), self._status):
                 raise self._refusal("was replaced by another file")
+
+    def _check_same_files(self) -> None:
+        """Likewise, and if PATH-wal is not the one that SQLite writes to: the next start would not see it."""
+        self.check_same_file()
+        try:
+            same = self._wal_status is not None and os.path.samestat(os.stat(self._wal), self._wal_status)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise self._refusal(f"{self._wal.name} was removed or replaced")
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         if self._connection is None:

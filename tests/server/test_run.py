@@ -131,6 +131,15 @@ def test_a_second_signal_ends_it_at_once(start_server: StartServer) -> None:
     assert not [line for line in server.lines if "Traceback" in line]
 
 
+def test_two_signals_at_once_are_a_first_and_a_second(start_server: StartServer) -> None:
+    server = start_server("--grace-period-seconds", "3600")
+    with half_a_call(server):
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            server.send(number)
+        assert server.wait() in (-signal.SIGTERM, -signal.SIGINT)
+    assert not [line for line in server.lines if "Traceback" in line or "InvalidStateError" in line]
+
+
 def test_new_connections_are_refused_from_the_first_moment_of_the_drain(start_server: StartServer) -> None:
     server = start_server("--grace-period-seconds", "3600")
     with half_a_call(server) as client:

@@ -384,6 +384,96 @@ def test_a_state_that_is_replaced_is_said_by_the_first_server(
     assert outcomes(start_server("--state", url)) == 1
 
 
+@pytest.mark.parametrize("removed", ["state.db", "state.db-wal"])
+def test_a_file_that_is_removed_between_the_last_call_and_the_end_costs_nothing(
+    start_server: StartServer, url: str, tmp_path: Path, removed: str
+) -> None:
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        for _ in range(20):
+            assert client.record("s3", True).message == "recorded"
+    (tmp_path / removed).unlink()
+    assert server.stop() == 0
+    assert outcomes(start_server("--state", url)) == 20
+
+
+def test_commits_that_the_next_start_would_not_see_are_said(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        assert client.record("s3", True).message == "recorded"
+        (tmp_path / "state.db-wal").unlink()
+        assert "in memory only" in client.record("s3", True).message
+        server.wait_for("state cannot be written.*state.db-wal was removed or replaced")
+        server.wait_for("state is written again")
+    server.stop(signal.SIGKILL)
+    assert outcomes(start_server("--state", url)) == 2
+
+
+def test_a_file_in_the_place_of_a_state_in_use_is_refused_and_neither_is_changed(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    backup = start_server("--state", f"sqlite:///{tmp_path}/backup.db")
+    with RoutingClient(backup.address) as client:
+        for _ in range(3):
+            client.record("filecoin", True)
+    assert backup.stop() == 0
+    kept = (tmp_path / "backup.db").read_bytes()
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        for _ in range(5):
+            assert client.record("s3", True).message == "recorded"
+    (tmp_path / "state.db").rename(tmp_path / "aside.db")
+    (tmp_path / "backup.db").rename(tmp_path / "state.db")
+    for _ in range(2):  # with a file in this place, and with none
+        second = run("serve", "--port", "0", "--state", url)
+        said, _ = second.communicate(timeout=PATIENCE_S)
+        assert second.returncode == 2
+        assert f"another server uses this state (process {server.process.pid})" in said
+        if (tmp_path / "state.db").exists():
+            assert (tmp_path / "state.db").read_bytes() == kept
+            (tmp_path / "state.db").unlink()
+    (tmp_path / "aside.db").rename(tmp_path / "state.db")
+    assert server.stop() == 0
+    assert outcomes(start_server("--state", url)) == 5
+
+
+def test_a_file_in_the_place_of_a_state_survives_the_end_of_its_server(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    backup = start_server("--state", f"sqlite:///{tmp_path}/backup.db")
+    with RoutingClient(backup.address) as client:
+        for _ in range(3):
+            client.record("filecoin", True)
+    assert backup.stop() == 0
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        assert client.record("s3", True).message == "recorded"
+    (tmp_path / "backup.db").rename(tmp_path / "state.db")
+    assert server.stop() == 0
+    server.wait_for("state is lost in part.*was replaced by another file")
+    assert (tmp_path / "state.db-wal.orphan").exists()
+    assert outcomes(start_server("--state", url)) == 3
+
+
+def test_a_file_is_not_begun_beside_the_commits_of_another(
+    start_server: StartServer, url: str, tmp_path: Path
+) -> None:
+    server = start_server("--state", url)
+    with RoutingClient(server.address) as client:
+        assert client.record("s3", True).message == "recorded"
+    server.stop(signal.SIGKILL)
+    (tmp_path / "state.db").rename(tmp_path / "aside.db")
+    second = run("serve", "--port", "0", "--state", url)
+    said, _ = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 2
+    assert "is missing or empty, but state.db-wal holds the latest commits; put the file back" in said
+    assert not (tmp_path / "state.db").exists()
+    (tmp_path / "aside.db").rename(tmp_path / "state.db")
+    assert outcomes(start_server("--state", url)) == 1
+
+
 def test_sighup_does_not_end_a_server(start_server: StartServer, url: str) -> None:
     server = start_server("--state", url)
     server.send(signal.SIGHUP)

@@ -278,6 +278,20 @@ def test_a_file_cut_short_is_refused(file: SqliteFile) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "cannot be opened"
+    with pytest.raises(StoreError, match="is a folder or a device; expected a file"):
+        Lock(tmp_path).take()
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.db")
+    with pytest.raises(StoreError, match="is a folder or a device; expected a file"):
+        Lock(tmp_path / "state.db").take()
+
+
+def test_a_compaction_creates_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        SqliteFile(tmp_path / "state.db").open(create=False)
+    assert not (tmp_path / "state.db").exists()
 
 
 def test_a_file_that_cannot_be_written_is_refused(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
